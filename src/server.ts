@@ -23,7 +23,7 @@ try {
   };
   closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout, onSecondError: tell }, async ({ err }) => {
     if (err) tell(err);
-    // Otherwise it would exit with 1 and not say why.
+    // Otherwise the process would exit with code 1 and not say why.
     await server.close().catch((error: unknown) => {
       tell(error);
       throw error;

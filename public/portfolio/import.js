@@ -36,7 +36,7 @@ async function importDocument(document, name, portfolio) {
   const together = oneEach([...portfolio.holdings, ...document.holdings]);
   const canAdd = portfolio.currency === document.currency && together.length <= MAX_HOLDINGS;
   const answer = await ask(
-    `“${name}” has ${counted(there)}. This browser has ${counted(here)}. Replace them${canAdd ? ', or add to them' : ''}?`,
+    `“${name}” has ${counted(there)}. This browser has ${counted(here)}. Replace what is in this browser${canAdd ? ', or add to it' : ''}?`,
     [['replace', 'Replace'], ...(canAdd ? [['add', 'Add']] : []), ['', 'Cancel']],
   );
   if (answer === '') return null;

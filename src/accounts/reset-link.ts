@@ -241,7 +241,7 @@ async function tryReset(
       ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now, mailOff: false }),
     });
     // In the customer portal, a previous holder of the account may have changed the address that Stripe sends receipts
-    // to. Of later addresses, a retired customer is told nothing.
+    // to. Stripe is not told later addresses of a retired customer, unless the customer still has a live plan.
     await queueAddressForStripe(tx, userId, user.email);
     await retireCustomers(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
@@ -262,7 +262,8 @@ async function retireCustomers(tx: Tx, userId: string): Promise<void> {
     where: { userId, deletedAt: null, retiredAt: null },
     data: { retiredAt: tx.now },
   });
-  // Without a key, its row stays: if it is paid already, nothing more must be sold before its webhook has come.
+  // Unless `startAfresh` has deleted it, the checkout's row stays: it may have been paid already, and nothing more must be
+  // sold before its webhook arrives.
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (checkout) await queueExpiry(tx, checkout);
 }

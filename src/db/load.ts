@@ -74,9 +74,9 @@ function arrayOf({ array, group }: Dialect, table: TableName, where: string, mor
   return `(SELECT ${group}(${array}(${columns.join(', ')})) FROM "${table}" AS t WHERE ${where})`;
 }
 
-/** The addresses of a referred user: the current one, and former ones that count (design: rule 11). */
+/** The addresses of a referred user: the current one, and former ones that count (design: rule 11). Tombstones share ''. */
 const ADDRESSES = `(
-  SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId"
+  SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId" AND u."emailHash" <> ''
   UNION ALL SELECT f."emailHash" FROM "FormerAddress" AS f WHERE f."userId" = t."referredId")`;
 /** The former addresses of a user, joined by commas; NULL when there are none. */
 const FORMER_HASHES = `(SELECT string_agg(f."emailHash", ',') FROM "FormerAddress" AS f WHERE f."userId" = t."id")`;

@@ -6,7 +6,7 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  *
  * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle
  *    (`app.ts`);
- * 2. what its connection and its client can hold: pipelined requests, headers (without a proxy), bytes
+ * 2. what its connection and its client can hold: one request, headers (without a proxy), bytes
  *    (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
@@ -68,8 +68,6 @@ export interface Bounds {
   hashing: { ofSite: number; inAll: number; waitingInAll: number };
   /** Headers of a request. */
   headers: number;
-  /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
-  pipelined: number;
   /**
    * Deadline for all headers of a request. A new connection must send its first headers in this time as well.
    */
@@ -123,7 +121,6 @@ export const BOUNDS: Bounds = {
   hashing: { ofSite: 4, inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
-  pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,
   // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that

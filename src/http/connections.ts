@@ -130,15 +130,11 @@ function watchAnswers(server: Server): AnswerOn {
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
   const sent = new WeakSet<ServerResponse>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    const begin = (): void => {
-      exchanges.set(request.socket, { request, response });
-    };
     response.once('finish', () => {
       if (wasSentInFull(request)) sent.add(response);
     });
-    // A pipelined request begins when the answer before it is sent.
-    if (response.socket === null) response.once('socket', begin);
-    else begin();
+    // A pipelined request is refused.
+    if (response.socket !== null) exchanges.set(request.socket, { request, response });
   });
   return (socket) => {
     const exchange = exchanges.get(socket);

@@ -36,7 +36,7 @@ const LIMITS = {
   proofsOfHome: 90,
   proofsOfSite: 900,
   addressChangesOfAccount: 10,
-  // Only those that succeed: each former address that was proven is kept, and compared in later conversions.
+  // Only those that are not refused: each former address that was proven is kept, and compared in later conversions.
   addressesADayOfAccount: 20,
   // Each one sends the account's owner an email.
   passwordChangesOfAccount: 10,
@@ -96,6 +96,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfSite',
   'failedLogInsOfAccount',
   'addressesADayOfAccount',
+  'exportsOfAccount',
   'passwordChangesOfAccount',
   'resetMailsToMailbox',
   'mailsToUnprovenMailbox',

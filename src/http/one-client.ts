@@ -1,5 +1,4 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
-import type { Socket } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 
@@ -27,7 +26,7 @@ const TOO_MANY_HEADERS = new HttpError(431, 'too_many_headers', 'This request ha
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   // Must come before any other 'request' listener, because it replaces the existing ones.
-  boundPipelines(app.server, bounds);
+  refusePipelining(app.server);
   cutOffTinyPieces(app.server);
   // Node drops almost all headers beyond this number. One over the limit is enough for a refusal.
   app.server.maxHeadersCount = bounds.headers + 1;
@@ -110,40 +109,24 @@ export function boundIncompleteRequests(
 }
 
 /**
- * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64
- * KiB at a time and hands over every request in it. If they were all served at once, a client could have thousands of
- * pages rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection,
- * and the others would keep their files open for ever. A waiting request with too many headers ends the connection,
- * because it would keep them until its turn. When the server begins to close, the next request is answered 503 and the
- * connection is closed; those behind it get no answer.
+ * Closes a connection on which a request arrives before the one before it is answered (pipelining). Browsers and proxies
+ * do not pipeline. Node reads 64 KiB at a time and hands over every request in it: thousands of pages would be rendered
+ * at once, and a few such requests on each of many connections would keep everybody else waiting.
+ * https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2
  */
-function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
-  const waitingOn = new WeakMap<Socket, number>();
-  // Replace Fastify's listener, so that requests reach it in their turn, and refused ones never.
+function refusePipelining(server: Server): void {
+  // Replace Fastify's listener, so that refused requests never reach it.
   const [serve] = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
 
   server.on('request', (request, response) => {
     const { socket } = request;
     // A response gets the connection once the one before it is sent.
-    if (response.socket !== null) {
-      if (lacksHost(request)) {
-        noteAbuse(socket);
-        response.writeHead(400, { connection: 'close' }).end();
-      } else serve?.(request, response);
-      return;
-    }
-    const waiting = waitingOn.get(socket) ?? 0;
-    if (waiting >= pipelined || hasManyHeaders(request, headers) || lacksHost(request)) cutOff(socket);
-    if (socket.destroyed) return;
-    waitingOn.set(socket, waiting + 1);
-    response.once('socket', () => {
-      waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1);
-      // Node is still in the middle of handing over the connection.
-      setImmediate(() => {
-        if (!socket.destroyed) serve?.(request, response);
-      });
-    });
+    if (response.socket === null) cutOff(socket);
+    else if (lacksHost(request)) {
+      noteAbuse(socket);
+      response.writeHead(400, { connection: 'close' }).end();
+    } else serve?.(request, response);
   });
 }
 

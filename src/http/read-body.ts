@@ -15,7 +15,7 @@ import { whenAnswered } from './when-answered.ts';
  * one: TCP fills its segments while a body is sent, and even its default segment holds 536 bytes.
  * https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
  */
-const MANY_PIECES = 64;
+const MANY_PIECES = 16;
 const TINY_BYTES = 512;
 
 /**

@@ -3,6 +3,8 @@ import type { Socket } from 'node:net';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
+const LISTENERS = 30;
+
 /**
  * Calls `then` once, as soon as a request's answer has been sent or its client has gone. Fastify's `onResponse` does
  * not run for a client that leaves first.
@@ -15,6 +17,9 @@ export function whenAnswered(
   then: (wasSent: boolean) => void,
 ): void {
   const { socket } = request;
+  // An export waits for its end in a dozen places. Node would warn of a leak.
+  socket.setMaxListeners(LISTENERS);
+  answer.setMaxListeners(LISTENERS);
   let hasEnded = false;
   function end(wasSent: boolean): void {
     if (hasEnded) return;

@@ -32,7 +32,10 @@ export interface OutboxKinds {
    */
   'mail.payment-failed': { invoiceId: string; subscriptionId?: string | null; nextAttempt: string | null };
   'mail.operator': { problems: string[] };
-  /** Sends the account's current address to Stripe. */
+  /**
+   * Sends the account's current address to Stripe; for a retired customer without a live plan the item's own address, if it
+   * has one.
+   */
   'stripe.customer-address': { customerId: string };
   /** Expires a checkout session, so that it can no longer be completed. */
   'stripe.expire-checkout': { sessionId: string };

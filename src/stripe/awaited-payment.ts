@@ -24,8 +24,8 @@ export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 /**
  * Asks Stripe about a user's last checkout, because only Stripe knows of a payment before its webhook arrives.
  *
- * @param parts `stripe` is null when no key is configured; `mayAsk` takes one request from the rate limit, and is false when
- *   none is left
+ * @param parts `stripe` is null when no key is configured; `mayAsk` takes one request from the rate limit, and
+ *   resolves to false when none is left
  * @param subscriptions the user's subscriptions that we know
  */
 export async function findAwaitedPayment(

@@ -44,11 +44,14 @@ interface Move {
   target: string;
   /** Names this retirement of the customer: an operator can move the customer on and back. */
   mark: string;
-  /** Errors that Stripe may have stored as its answer. */
+  /** How many errors Stripe may have stored as its answer. */
   tries: number;
 }
 
-/** Balances still to be moved, in the order in which their customers were retired: one can be the target of an earlier one. */
+/**
+ * Balances still to be moved, in the order in which their customers were retired: a customer can be the target of one that
+ * was retired before it.
+ */
 async function decideMoves(db: Db, userId: string, to: string, now: Date): Promise<Move[]> {
   const unmoved = { userId, deletedAt: null, retiredAt: { not: null }, balanceMovedAt: null };
   if ((await db.customer.count({ where: unmoved })) === 0) return [];

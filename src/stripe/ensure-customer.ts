@@ -18,7 +18,10 @@ export interface BillingContext {
   programme: Programme;
 }
 
-/** The order of preference among a user's customers: somebody else can have linked another one since. */
+/**
+ * The order of preference among a user's customers. The oldest link comes first, because somebody else may have linked a
+ * later one.
+ */
 export const OLDEST_LINK_FIRST = [
   { linkedAt: { sort: 'asc', nulls: 'first' } },
   { id: 'asc' },
@@ -28,7 +31,8 @@ export const OLDEST_LINK_FIRST = [
  * The user's customer at Stripe for a new checkout, created and linked if there is none, with the credit of retired ones.
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
- * @returns Stripe's id of the customer; null when it was retired or moved to another account in the meantime
+ * @returns Stripe's id of the customer; null when it was retired or moved to another account, or the account was deleted, in the
+ *   meantime
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(

@@ -58,9 +58,10 @@ type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly Subscr
 
 type SubscriptionOfPortal = Pick<Subscription, 'status' | 'counts' | 'firstPaidAt' | 'provenAt'>;
 
-/** Orders customers with a live subscription first, then those that are not retired. */
+/** Orders customers with a live subscription first, then those that have invoices, then those that are not retired. */
 function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
   const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
   const retired = ({ retiredAt }: CustomerOfPortal): number => Number(retiredAt !== null);
-  return live(b) - live(a) || retired(a) - retired(b);
+  const paid = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isPaid));
+  return live(b) - live(a) || paid(b) - paid(a) || retired(a) - retired(b);
 }

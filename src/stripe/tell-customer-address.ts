@@ -24,7 +24,7 @@ export async function tellCustomerAddress(
   const customer = await db.customer.findUnique({ where: { id: customerId }, include });
   const current = customer?.user?.email ?? null;
   if (!customer || customer.deletedAt || current === null) return 'dropped';
-  // A page of its portal would show a later address to the stranger because of whom it was retired. Stripe sends no more
+  // A stranger may still have a page of its portal open, which would show them a later address. Stripe sends no more
   // receipts for it, unless it has a plan.
   const isUnused = customer.retiredAt !== null && !customer.subscriptions.some(isLive);
   const email = isUnused ? forRetired : current;

@@ -58,7 +58,7 @@ const PORTAL = {
   response: answers(
     {
       303: nothing(
-        "A redirect to Stripe's customer portal; to /pricing if there is no customer, or Stripe no longer knows it; to /login if nobody is logged in and the client accepts HTML.",
+        "A redirect to Stripe's customer portal; to /pricing if the account has no customer that the portal can be opened for; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     { 401: null, 502: STRIPE_FAILED },
@@ -174,7 +174,7 @@ function billingOf({ config, db, stripe }: AppContext): BillingContext {
   return { db, stripe, config: config.stripe, publicUrl: config.publicUrl, programme: programmeOf(config) };
 }
 
-/** @param url null when Stripe has no customer to open the portal for */
+/** @param url null when there is no customer to open the portal for */
 function redirectTo(request: FastifyRequest, reply: FastifyReply, url: string | null): FastifyReply {
   if (url === null) setFlash(request, reply, 'nothing-at-stripe');
   return reply.redirect(url ?? '/pricing', 303);

@@ -76,7 +76,7 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
         (outcome) => outcome === 'wrong-password',
       );
     } finally {
-      // Null: the change was made.
+      // Null: the change was made or, with mail, requested.
       if (refusal !== null) await giveBack();
     }
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });

@@ -6,7 +6,7 @@ import { overviewConfigOf } from '../../access/overview.ts';
 import { addSeconds } from '../../instants.ts';
 import type { AppContext } from '../context.ts';
 import { BUSY, HttpError } from '../errors.ts';
-import { takeForAccount, tooManyRequests } from '../limits.ts';
+import { takeReturnable, tooManyRequests } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { siteOf } from '../network.ts';
 import { whenAnswered } from '../when-answered.ts';
@@ -31,6 +31,12 @@ const TOO_MANY_EXPORTS = new HttpError(
   'Too many people are exporting their data right now. Please try again in a moment.',
 );
 
+interface Export {
+  since: Date;
+  site: string;
+  socket: Socket;
+}
+
 /**
  * `GET /settings/export`. An export can hold megabytes of memory until it is sent, so an account can run one at a time,
  * a site EXPORTS_OF_SITE, and the server EXPORTS_AT_ONCE.
@@ -38,21 +44,37 @@ const TOO_MANY_EXPORTS = new HttpError(
 export function exportRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const overviewConfig = overviewConfigOf(config);
   // The oldest comes first.
-  const exporting = new Map<string, { since: Date; site: string; socket: Socket }>();
+  const exporting = new Map<string, Export>();
+
+  /** Gives an account's export a place, for which an old one may be cut off; or says why there is none. */
+  function makeRoom(id: string, own: Export): HttpError | null {
+    if (exporting.has(id)) return EXPORT_UNDER_WAY;
+    const ofSite = [...exporting].filter(([, { site }]) => site === own.site);
+    const [oldest] =
+      ofSite.length >= EXPORTS_OF_SITE ? ofSite : exporting.size >= EXPORTS_AT_ONCE ? exporting : [];
+    if (oldest) {
+      const [account, { since, socket }] = oldest;
+      if (addSeconds(since, EXPORT_SECONDS) > own.since) return TOO_MANY_EXPORTS;
+      exporting.delete(account);
+      socket.destroy();
+    }
+    exporting.set(id, own);
+    return null;
+  }
+
   app.get('/settings/export', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
-    if (exporting.has(id)) {
-      void reply.header('retry-after', '10');
-      throw EXPORT_UNDER_WAY;
-    }
+    const giveBack = await takeReturnable(request, reply, 'exportsOfAccount', id);
+    if (!giveBack) throw tooManyRequests();
     const own = { since: now(), site: siteOf(request.ip), socket: request.raw.socket };
-    const ofSite = [...exporting].filter(([, { site }]) => site === own.site);
-    const mustGiveWay =
-      ofSite.length >= EXPORTS_OF_SITE ? ofSite : exporting.size >= EXPORTS_AT_ONCE ? exporting : [];
-    const [oldest] = mustGiveWay;
-    if (oldest && addSeconds(oldest[1].since, EXPORT_SECONDS) > own.since) throw TOO_MANY_EXPORTS;
-    exporting.set(id, own);
+    const refusal = makeRoom(id, own);
+    if (refusal) {
+      // A refusal because of others must not use up one's own tries.
+      await giveBack();
+      if (refusal === EXPORT_UNDER_WAY) void reply.header('retry-after', '10');
+      throw refusal;
+    }
     const release = (): void => {
       // It may have been cut off to make room, and the account may have started another export since.
       if (exporting.get(id) === own) exporting.delete(id);
@@ -70,14 +92,6 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     });
     let text;
     try {
-      // Counted only now: a refusal because of others must not use up one's own tries.
-      if (!(await takeForAccount(request, reply, 'exportsOfAccount'))) throw tooManyRequests();
-      // Only now does the oldest give way: nobody is cut off for a request that is refused.
-      if (oldest) {
-        const [account, other] = oldest;
-        if (exporting.get(account) === other) exporting.delete(account);
-        other.socket.destroy();
-      }
       text = await exportAccount(db, request.user, overviewConfig, now());
     } finally {
       isWritten = true;
