@@ -1,4 +1,4 @@
-import type { Stripe } from 'stripe';
+import { Stripe } from 'stripe';
 
 import type { Prisma } from '../db/generated/client.ts';
 import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
@@ -98,7 +98,9 @@ async function moveBalance(
         { idempotencyKey: `balance-${half}-${mark}-${tries}` },
       )
       .catch(async (error: unknown) => {
-        if (isStored(error)) await noteRefusal();
+        // With another amount, the key was used a moment ago by a request that is moving this balance.
+        const isTaken = error instanceof Stripe.errors.StripeIdempotencyError;
+        if (isStored(error) && !isTaken) await noteRefusal();
         throw error;
       });
   const receiver = await unlessGone(() => stripe.customers.retrieve(target));
