@@ -914,17 +914,23 @@ test('the portal leads somebody who was never a customer to Pricing', async () =
   expect(answer.headers.location).toBe('/pricing');
 });
 
-test.each([
-  ['whose plan runs', (other: Buyer) => [other.ended(START)]],
+test.each<[string, (other: Buyer) => object[], { ours?: true; retiredAt?: Date }]>([
+  ['whose plan runs', (other) => [other.ended(START)], {}],
   // A payment link with this user's id links another customer, whose plan somebody else pays.
-  ['that was linked first, if the plans of both run', () => []],
-])('of two customers the portal opens for the one %s', async (_which, then) => {
+  ['that was linked first, if the plans of both run', () => [], {}],
+  [
+    'that we created, if the plans of both run, even after a reset link',
+    () => [],
+    { ours: true, retiredAt: START },
+  ],
+])('of two customers the portal opens for the one %s', async (_which, then, data) => {
   const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x' });
   const ann = await signUp(server, 'ann@example.com');
   const [other, current] = [buyer(ann.id), buyer(ann.id)];
   await deliverAll(server, [current.checkoutCompleted(), current.created()]);
   server.clock.now = daysAfter(1);
   await deliverAll(server, [other.checkoutCompleted(), other.created(), ...then(other)]);
+  await server.db.customer.update({ where: { id: current.customer }, data });
   const opened: unknown[] = [];
   Object.assign(clientOf(server).billingPortal.sessions, {
     create: ({ customer }: { customer: string }) => {

@@ -1,6 +1,6 @@
 import { isLive } from '../access/live.ts';
 import { isPaid } from '../access/proof.ts';
-import type { Subscription, User } from '../db/generated/client.ts';
+import type { Customer, Subscription, User } from '../db/generated/client.ts';
 import { OLDEST_LINK_FIRST } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
 import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts';
@@ -39,7 +39,7 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
     include: { subscriptions: { select: { status: true, counts: true, firstPaidAt: true, provenAt: true } } },
     orderBy: [...OLDEST_LINK_FIRST],
   });
-  for (const { id } of customers.filter(isOfUse).toSorted(liveFirst)) {
+  for (const { id } of customers.filter(isOfUse).toSorted((a, b) => rank(b) - rank(a))) {
     const session = await unlessGone(() =>
       stripe.billingPortal.sessions.create({ customer: id, return_url: `${publicUrl}/settings` }),
     );
@@ -54,14 +54,18 @@ function isOfUse({ retiredAt, subscriptions }: CustomerOfPortal): boolean {
   return retiredAt === null || subscriptions.some((one) => isLive(one) || isPaid(one));
 }
 
-type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly SubscriptionOfPortal[] };
+type CustomerOfPortal = Pick<Customer, 'ours' | 'retiredAt'> & {
+  subscriptions: readonly SubscriptionOfPortal[];
+};
 
 type SubscriptionOfPortal = Pick<Subscription, 'status' | 'counts' | 'firstPaidAt' | 'provenAt'>;
 
-/** Orders customers with a live subscription first, then those that have invoices, then those that are not retired. */
-function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
-  const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
-  const retired = ({ retiredAt }: CustomerOfPortal): number => Number(retiredAt !== null);
-  const paid = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isPaid));
-  return live(b) - live(a) || paid(b) - paid(a) || retired(a) - retired(b);
+/**
+ * Ranks customers: those with a live subscription come first, of these our own before one that somebody else may have
+ * linked; then those that have invoices, then our own, then those that are not retired.
+ */
+function rank({ ours, retiredAt, subscriptions }: CustomerOfPortal): number {
+  const live = subscriptions.some(isLive);
+  const paid = subscriptions.some(isPaid);
+  return (live ? 16 : 0) + (live && ours ? 8 : 0) + (paid ? 4 : 0) + (ours ? 2 : 0) + (retiredAt ? 0 : 1);
 }
