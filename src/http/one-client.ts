@@ -27,7 +27,7 @@ const TOO_MANY_HEADERS = new HttpError(431, 'too_many_headers', 'This request ha
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   // Must come before any other 'request' listener, because it replaces the existing ones.
   refusePipelining(app.server);
-  cutOffTinyPieces(app.server);
+  cutOffTinyPieces(app.server, behindProxy);
   // Node drops almost all headers beyond this number. One over the limit is enough for a refusal.
   app.server.maxHeadersCount = bounds.headers + 1;
   boundLargeAnswers(app, bounds);

@@ -18,22 +18,34 @@ import { whenAnswered } from './when-answered.ts';
 const MANY_PIECES = 16;
 const TINY_BYTES = 512;
 
+/** Programs that send a body in chunks fill buffers of this size or more, bytes. */
+const CHUNK_BYTES = 4096;
+
 /**
  * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. Pieces that
  * Node discards after the answer are not counted; `closeUnreadBodies` closes the connection of a body in chunks.
+ *
+ * @param behindProxy a proxy can pass on what it reads in chunks of any size; from anybody else, a body in small chunks is
+ *   cut off, and one with trailers, which no browser sends
  */
-export function cutOffTinyPieces(server: Server): void {
+export function cutOffTinyPieces(server: Server, behindProxy: boolean): void {
   server.on('request', (request: IncomingMessage) => {
     if (!hasBody(request)) return;
     const push = request.push.bind(request);
     // How many more tiny pieces than others have come. Earlier large ones do not pay for thousands of tiny ones.
     let tiny = 0;
+    let pieces = 0;
+    let length = 0;
+    const isBoundByChunk = !behindProxy && request.headers['transfer-encoding'] !== undefined;
     // Node calls this with each piece, and with null at the end.
     request.push = (piece: Buffer | null, encoding) => {
       if (piece !== null) {
         tiny = piece.length < TINY_BYTES ? tiny + 1 : Math.max(0, tiny - 1);
-        if (tiny > MANY_PIECES) cutOff(request.socket);
-      }
+        pieces += 1;
+        length += piece.length;
+        const hasManyChunks = isBoundByChunk && pieces > MANY_PIECES + length / CHUNK_BYTES;
+        if (tiny > MANY_PIECES || hasManyChunks) cutOff(request.socket);
+      } else if (isBoundByChunk && request.rawTrailers.length > 0) cutOff(request.socket);
       return push(piece, encoding);
     };
   });

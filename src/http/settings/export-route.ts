@@ -21,8 +21,8 @@ const EXPORT_UNDER_WAY = new HttpError(
 const EXPORTS_AT_ONCE = 10;
 /** Of these, for one IPv4 address or one /48 of IPv6. */
 const EXPORTS_OF_SITE = 2;
-/** An export keeps its place until it is sent if it is larger than this, in characters. */
-const LARGE = 1024 * 1024;
+/** An export keeps its place until it is sent if it is larger than this, bytes: less fits into a connection's buffers. */
+const LARGE = 64 * 1024;
 /** An export that has taken this long is cut off when another one needs its place. */
 const EXPORT_SECONDS = 20;
 const TOO_MANY_EXPORTS = new HttpError(
@@ -90,19 +90,19 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       isAnswered = true;
       end();
     });
-    let text;
+    let body;
     try {
-      text = await exportAccount(db, request.user, overviewConfig, now());
+      body = Buffer.from(await exportAccount(db, request.user, overviewConfig, now()));
     } finally {
       isWritten = true;
       end();
     }
     // Without backups, which need paid access, an export is rarely larger, and so keeps nobody else waiting.
-    if (text.length < LARGE) release();
+    if (body.length < LARGE) release();
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')
       .type('application/json')
-      .send(text);
+      .send(body);
   });
 }
