@@ -18,8 +18,8 @@ import { whenAnswered } from './when-answered.ts';
 const MANY_PIECES = 16;
 const TINY_BYTES = 512;
 
-/** Programs that send a body in chunks fill buffers of this size or more, bytes. */
-const CHUNK_BYTES = 4096;
+/** Chunks in what Node reads at a time, 64 KiB at most. Programs that send chunks fill them with 4 KiB or more. */
+const CHUNKS_OF_READ = 32;
 
 /**
  * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. Pieces that
@@ -34,17 +34,18 @@ export function cutOffTinyPieces(server: Server, behindProxy: boolean): void {
     const push = request.push.bind(request);
     // How many more tiny pieces than others have come. Earlier large ones do not pay for thousands of tiny ones.
     let tiny = 0;
-    let pieces = 0;
-    let length = 0;
+    let chunks = 0;
+    let readBefore = -1;
     const isBoundByChunk = !behindProxy && request.headers['transfer-encoding'] !== undefined;
     // Node calls this with each piece, and with null at the end.
     request.push = (piece: Buffer | null, encoding) => {
       if (piece !== null) {
         tiny = piece.length < TINY_BYTES ? tiny + 1 : Math.max(0, tiny - 1);
-        pieces += 1;
-        length += piece.length;
-        const hasManyChunks = isBoundByChunk && pieces > MANY_PIECES + length / CHUNK_BYTES;
-        if (tiny > MANY_PIECES || hasManyChunks) cutOff(request.socket);
+        // It stays the same while Node parses one read.
+        const { bytesRead } = request.socket;
+        chunks = bytesRead === readBefore ? chunks + 1 : 1;
+        readBefore = bytesRead;
+        if (tiny > MANY_PIECES || (isBoundByChunk && chunks > CHUNKS_OF_READ)) cutOff(request.socket);
       } else if (isBoundByChunk && request.rawTrailers.length > 0) cutOff(request.socket);
       return push(piece, encoding);
     };
