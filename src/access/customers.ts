@@ -1,6 +1,23 @@
 import type { Customer } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
+import { isLive } from './live.ts';
 import { endSubscriptions } from './subscriptions.ts';
+
+/** The columns of a customer that no reset link has retired. */
+export const NOT_RETIRED = {
+  retiredAt: null,
+  balanceTo: null,
+  balanceMovedAt: null,
+  balanceTries: 0,
+} as const;
+
+/** Whether Stripe still sends receipts for a customer: a retired one is in use only while it has a live plan. */
+export function isInUse({
+  retiredAt,
+  subscriptions,
+}: Pick<Customer, 'retiredAt'> & { subscriptions: readonly Parameters<typeof isLive>[0][] }): boolean {
+  return retiredAt === null || subscriptions.some(isLive);
+}
 
 /** The customer's row, created empty if nothing was known. The unit of work must hold the customer's lock. */
 export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
@@ -13,10 +30,7 @@ export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
     deletedAt: null,
     missingAt: null,
     ours: false,
-    retiredAt: null,
-    balanceTo: null,
-    balanceMovedAt: null,
-    balanceTries: 0,
+    ...NOT_RETIRED,
   };
   rows.customers.set(id, customer);
   return customer;

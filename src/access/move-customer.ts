@@ -3,6 +3,7 @@ import type { Cause } from '../audit.ts';
 import type { Customer } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { queue } from '../outbox/queue.ts';
+import { NOT_RETIRED } from './customers.ts';
 import { follow } from './follow.ts';
 
 /**
@@ -24,10 +25,8 @@ export function moveCustomer(
     ...customer,
     userId: to,
     linkedAt: now,
-    retiredAt: null,
-    balanceTo: null,
-    balanceMovedAt: null,
     ours: true,
+    ...NOT_RETIRED,
   });
   for (const one of rows.subscriptions.values()) {
     if (one.customerId !== customer.id) continue;

@@ -32,8 +32,8 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
  *
  * @param ended what was cancelled at Stripe for it: perhaps trials whose events are still to come
  */
-export async function releaseTrials(tx: Tx, { id }: User, ended: EndedAtStripe | null): Promise<void> {
-  for (const subscription of ended?.subscriptions ?? []) {
+export async function releaseTrials(tx: Tx, { id }: User, ended: EndedAtStripe): Promise<void> {
+  for (const subscription of ended.subscriptions) {
     await tx.subscription.upsert({
       where: { id: subscription.id },
       create: { ...subscription, trialReleased: true },

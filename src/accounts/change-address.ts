@@ -1,4 +1,4 @@
-import { isLive } from '../access/live.ts';
+import { isInUse } from '../access/customers.ts';
 import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
@@ -166,8 +166,8 @@ async function setAddress(
 }
 
 /**
- * Queues an update of the address at Stripe for each of the account's customers, except retired ones without a live plan:
- * every reset link can add one of these.
+ * Queues an update of the address at Stripe for each of the account's customers, except those that are no longer in
+ * use: every reset link can add one of these.
  *
  * @param forRetired the address to send even if the customer is retired before it is sent; null sends none then
  */
@@ -180,12 +180,9 @@ export async function queueAddressForStripe(
     where: { userId, deletedAt: null },
     include: { subscriptions: { select: { status: true, counts: true } } },
   });
-  const told = customers.filter(
-    ({ retiredAt, subscriptions }) => retiredAt === null || subscriptions.some(isLive),
-  );
   await queueNow(
     tx,
-    told.map(({ id }) => ({
+    customers.filter(isInUse).map(({ id }) => ({
       kind: 'stripe.customer-address',
       userId,
       data: { customerId: id },

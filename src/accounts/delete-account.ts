@@ -119,6 +119,21 @@ export async function cancelSubscriptions(
 }
 
 /**
+ * Whether an account has a checkout or a customer by now that `ended` does not cover: another tab opened the checkout, or
+ * the customer was linked, and a payment could arrive for an account that is deleted or emptied.
+ *
+ * @param tx holds the user's lock
+ * @param ended null when nothing was ended at Stripe
+ */
+export async function hasMoreToEnd(tx: Tx, userId: string, ended: EndedAtStripe | null): Promise<boolean> {
+  const before = ended?.userId === userId ? ended : null;
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  if (!isSameCheckout(checkout, before?.checkout)) return true;
+  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+  return !customers.every(({ id }) => before?.customerIds.includes(id));
+}
+
+/**
  * Turns an account into a tombstone, deletes its checkout and begins to thin its events' payloads, unless there is more
  * to end at Stripe by now. Call `thinRest` after the commit.
  *
@@ -128,16 +143,7 @@ export async function cancelSubscriptions(
  */
 export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | null): Promise<boolean> {
   const { id: userId } = user;
-  const before = ended?.userId === userId ? ended : null;
-  const checkout = await tx.checkout.findUnique({ where: { userId } });
-  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
-  // Another tab opened a checkout, or a customer was linked: a payment could arrive for a deleted account.
-  if (
-    !isSameCheckout(checkout, before?.checkout) ||
-    !customers.every(({ id }) => before?.customerIds.includes(id))
-  ) {
-    return false;
-  }
+  if (await hasMoreToEnd(tx, userId, ended)) return false;
   await tx.checkout.deleteMany({ where: { userId } });
   await leaveTombstone(tx, user);
   await thinSomeEventsAbout(tx, userId);

@@ -13,12 +13,12 @@ import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, releaseTrials } from './addresses.ts';
 import { queueAddressForStripe } from './change-address.ts';
 import { setPassword } from './change-password.ts';
-import { cancelSubscriptions } from './delete-account.ts';
+import { cancelSubscriptions, hasMoreToEnd } from './delete-account.ts';
 import type { CancellationRefusal, EndedAtStripe } from './delete-account.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
-import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
+import { retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 
@@ -224,16 +224,8 @@ async function tryReset(
     // An account that was paid for is not emptied, even if we have not heard of the payment yet.
     const startsAfresh = found.startsAfresh && payments?.state !== 'paid';
     if (startsAfresh) {
-      // The account was claimed when we looked, so nobody was shut out and no payment was stopped.
-      if (!payments) return 'conflict';
-      const checkout = await tx.checkout.findUnique({ where: { userId } });
-      if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
-      // A customer was linked: what it pays for was not ended.
-      const customers = await tx.customer.findMany({
-        where: { userId, deletedAt: null },
-        select: { id: true },
-      });
-      if (!customers.every(({ id }) => ended?.customerIds.includes(id))) return 'conflict';
+      // Without `ended`, the account was claimed when we looked, so nobody was shut out and no payment was stopped.
+      if (!ended || (await hasMoreToEnd(tx, userId, ended))) return 'conflict';
       await startAfresh(tx, user, typed.code, ended, stripe !== null);
     }
     await setPassword(tx, userId, typed.passwordHash, {
@@ -283,8 +275,8 @@ async function lockLink(
 }
 
 /**
- * Removes what a stranger may have put into an account: deletes its backups and its checkout, and
- * replaces its open invitation with the one that the owner came with. Its trial no longer counts against the address.
+ * Removes what a stranger may have put into an account: deletes its backups and its checkout, and replaces its open
+ * invitation with the one that the owner came with. Its trial no longer counts against the address.
  *
  * @param user locked
  * @param hasEnded whether Stripe has ended what its checkout sold
@@ -293,7 +285,7 @@ async function startAfresh(
   tx: Tx,
   user: User,
   code: string | null,
-  ended: EndedAtStripe | null,
+  ended: EndedAtStripe,
   hasEnded: boolean,
 ): Promise<void> {
   const userId = user.id;

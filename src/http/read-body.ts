@@ -18,7 +18,7 @@ import { whenAnswered } from './when-answered.ts';
 const MANY_PIECES = 16;
 const TINY_BYTES = 512;
 
-/** Chunks in what Node reads at a time, 64 KiB at most. Programs that send chunks fill them with 4 KiB or more. */
+/** Most chunks in one of Node's reads, which is 64 KiB at most. Programs that send chunks make them 4 KiB or larger. */
 const CHUNKS_OF_READ = 32;
 
 /**
@@ -32,7 +32,7 @@ export function cutOffTinyPieces(server: Server, behindProxy: boolean): void {
   server.on('request', (request: IncomingMessage) => {
     if (!hasBody(request)) return;
     const push = request.push.bind(request);
-    // How many more tiny pieces than others have come. Earlier large ones do not pay for thousands of tiny ones.
+    // How many more tiny pieces than others have come. Earlier large ones do not make up for thousands of tiny ones.
     let tiny = 0;
     let chunks = 0;
     let readBefore = -1;

@@ -23,8 +23,8 @@ type Settled = Pick<OutboxItem, 'kind' | 'status' | 'error'>;
 
 /**
  * Decides from the older emails about the same days whether their reader thinks that they have these days. Old rows may
- * have been pruned. Then the kind of the first email that is left decides: days are taken only from somebody who had them, and given
- * back only to somebody who had none.
+ * have been pruned. Then the kind of the first email that is left decides: days are taken only from somebody who had them,
+ * and given back only to somebody who had none.
  *
  * @param kind of the email that is to be sent
  * @param older emails to the same user, oldest first. None of them is queued

@@ -13,7 +13,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { isInvitationOpen } from '../referrals/capture.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { endUnfinished, expire } from './end-payments.ts';
-import { ensureCustomer } from './ensure-customer.ts';
+import { ensureCustomer, isForCheckouts } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { idOf } from './objects/common.ts';
@@ -248,14 +248,11 @@ async function isOfNewerCheckout(
 }
 
 /**
- * Whether a session's customer may still be used: it exists at Stripe, as far as we know, and no reset link has retired
- * it.
+ * Whether a session's customer may still be used (`isForCheckouts`). One that we do not know is left to Stripe.
  */
 async function isCustomerUsable(db: Db, id: string | null): Promise<boolean> {
-  if (id === null) return true;
-  const set = { not: null };
-  const unusable = { id, OR: [{ deletedAt: set }, { missingAt: set }, { retiredAt: set }] };
-  return (await db.customer.count({ where: unusable })) === 0;
+  const customer = id === null ? null : await db.customer.findUnique({ where: { id } });
+  return customer === null || isForCheckouts(customer);
 }
 
 /** Whether a checkout session's subscription exists and is not over. */

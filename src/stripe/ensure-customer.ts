@@ -31,8 +31,8 @@ export const OLDEST_LINK_FIRST = [
  * The user's customer at Stripe for a new checkout, created and linked if there is none, with the credit of retired ones.
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
- * @returns Stripe's id of the customer; null when it was retired or moved to another account, or the account was deleted, in the
- *   meantime
+ * @returns Stripe's id of the customer; null when it was retired or moved to another account, or the account was deleted,
+ *   in the meantime
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(
@@ -49,7 +49,7 @@ export async function ensureCustomer(
 
 async function findUsable(db: Db, userId: string): Promise<string | null> {
   const found = await db.customer.findFirst({
-    where: { userId, ours: true, deletedAt: null, missingAt: null, retiredAt: null },
+    where: { userId, ...FOR_CHECKOUTS },
     orderBy: OLDEST_LINK_FIRST,
     select: { id: true },
   });
@@ -71,7 +71,7 @@ async function createCustomer(
     const isLinked = await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
       // Another tab's checkout may have created one meanwhile. Nothing is ever sold to a second one.
       const hasOther = [...unit.rows.customers.values()].some(
-        (one) => one.userId === user.id && one.id !== created.id && isUsable(one),
+        (one) => one.userId === user.id && one.id !== created.id && isForCheckouts(one),
       );
       if (hasOther || !linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id)) return false;
       unit.rows.customers.set(created.id, { ...ensureCustomerRow(unit, created.id), ours: true });
@@ -88,6 +88,10 @@ async function createCustomer(
   return findUsable(db, user.id);
 }
 
-function isUsable({ ours, deletedAt, missingAt, retiredAt }: Customer): boolean {
+/** Customers that may be used for new checkouts. */
+const FOR_CHECKOUTS = { ours: true, deletedAt: null, missingAt: null, retiredAt: null } as const;
+
+/** Whether a customer may be used for new checkouts (`FOR_CHECKOUTS`). */
+export function isForCheckouts({ ours, deletedAt, missingAt, retiredAt }: Customer): boolean {
   return ours && deletedAt === null && missingAt === null && retiredAt === null;
 }

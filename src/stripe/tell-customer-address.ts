@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { isLive } from '../access/live.ts';
+import { isInUse } from '../access/customers.ts';
 import type { Db } from '../db/transaction.ts';
 import { noteCustomerMissing, unlessGone } from './missing.ts';
 
@@ -26,14 +26,13 @@ export async function tellCustomerAddress(
   if (!customer || customer.deletedAt || current === null) return 'dropped';
   // A stranger may still have a page of its portal open, which would show them a later address. Stripe sends no more
   // receipts for it, unless it has a plan.
-  const isUnused = customer.retiredAt !== null && !customer.subscriptions.some(isLive);
-  const email = isUnused ? forRetired : current;
+  const email = isInUse(customer) ? current : forRetired;
   if (email === null) return 'dropped';
   if (!(await unlessGone(() => stripe.customers.update(customerId, { email })))) {
     await noteCustomerMissing(db, customerId, now);
     return 'dropped';
   }
-  if (isUnused) return 'told';
+  if (!isInUse(customer)) return 'told';
   // A later change may have reached Stripe before this one.
   const after = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
   return after?.user?.email === email

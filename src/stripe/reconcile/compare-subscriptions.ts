@@ -35,10 +35,10 @@ export const compareSubscriptions: Comparison = async (context) => {
   for (const [stage, since, list] of lists) {
     const found = await compareList({ ...context, since }, stage, list, seen);
     total.compared += found.compared;
-    total.differences.push(...found.differences);
+    // Not `push(...)`: there can be too many for one call.
+    total.differences = total.differences.concat(found.differences);
   }
-  total.differences.push(...(await compareUnlisted(context, seen)));
-  return total;
+  return { ...total, differences: total.differences.concat(await compareUnlisted(context, seen)) };
 };
 
 type Listed = Stripe.ApiList<Stripe.Subscription>;

@@ -41,7 +41,8 @@ export async function reconcile(
   for (const compare of COMPARISONS) {
     const found = await compare(context);
     report.compared += found.compared;
-    report.differences.push(...found.differences);
+    // Not `push(...)`: there can be too many for one call.
+    report.differences = report.differences.concat(found.differences);
   }
   return report;
 }
