@@ -154,6 +154,26 @@ describe('a password is reset at the same time as another request', () => {
   });
 });
 
+test('a double click on "Change password" gives both requests the same answer', async () => {
+  const { one, other, ann } = await annOnTwoServers();
+  const fields = { currentPassword: PASSWORD, newPassword: NEW_PASSWORD };
+  const clicks = [1, 2].map(() => posting('/settings/password', fields, ann.cookie));
+  const [first, second] = [clicks[0] as Posting, clicks[1] as Posting];
+  const answers = await race(
+    one,
+    () => first.post(one),
+    ['UPDATE', 'User', NEW_HASH],
+    () => second.post(other),
+  );
+  expect(answers).toEqual([303, 303]);
+  for (const { kept } of [first, second]) {
+    expect(kept.location).toBe('/settings');
+    expect(await isLoggedIn(one, kept.cookies)).toBe(true);
+  }
+  expect(await isLoggedIn(one, ann.cookie)).toBe(false);
+  expect(await loginStatus(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+});
+
 describe('an account is deleted at the same time as another request', () => {
   const DELETED = 'NEW."deletedAt" IS NOT NULL';
 

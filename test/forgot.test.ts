@@ -880,6 +880,33 @@ describe('a reset link that was mailed', () => {
     },
   );
 
+  test.each([409, 429, 503])(
+    'moves that credit once, even if Stripe answers %i to a second try while the first is under way',
+    async (status) => {
+      const { world, ann, balances } = await owed();
+      const { customers } = clientOf(world);
+      const move = customers.createBalanceTransaction.bind(customers);
+      let arriveLate: () => Promise<unknown> = () => Promise.reject(new Error('no first try'));
+      vi.spyOn(customers, 'createBalanceTransaction')
+        .mockImplementationOnce((...given) => {
+          arriveLate = () => move(...given);
+          return Promise.reject(
+            new Stripe.errors.StripeConnectionError({ message: 'timeout', type: 'api_error' }),
+          );
+        })
+        .mockRejectedValueOnce(
+          new Stripe.errors.StripeAPIError({ message: 'busy', type: 'api_error', statusCode: status }),
+        );
+      for (let n = 1; n <= 2; n += 1) {
+        const tried = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+        expect(tried.statusCode).toBeGreaterThanOrEqual(500);
+      }
+      await pressUpgrade(world, ann);
+      await arriveLate();
+      expect(balances()).toEqual([0, -500]);
+    },
+  );
+
   test('leaves that credit where it is when the customer in use has another currency, and sells the plan', async () => {
     const { world, ann, old } = await owed();
     const { id } = await world.merchant.customers.create({ email: 'ann@example.com' });

@@ -4,7 +4,7 @@ import { queueNow } from '../outbox/queue.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, openSession } from './sessions.ts';
-import { lockVerified, verifyUser } from './verified-user.ts';
+import { lockVerified, verifyUser, withPassword } from './verified-user.ts';
 
 /**
  * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session
@@ -21,13 +21,11 @@ export async function changePassword(
   typed: { currentPassword: string; newPassword: string; mail: boolean },
   now: Date,
 ): Promise<string | null> {
-  const verified = await verifyUser(
-    await db.user.findUnique({ where: { id: userId } }),
-    typed.currentPassword,
-  );
+  const findUser = () => db.user.findUnique({ where: { id: userId } });
+  const verified = await verifyUser(await findUser(), typed.currentPassword);
   if (!verified) return null;
   const passwordHash = await hashPassword(typed.newPassword);
-  return inTransaction(db, now, async (tx) => {
+  const token = await inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
     // The password was changed, or the account deleted or shut out, while we hashed.
     if (!user) return null;
@@ -36,6 +34,9 @@ export async function changePassword(
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return openSession(tx, secret, userId);
   });
+  if (token !== null) return token;
+  // The first request of a double click may have set this very password.
+  return withPassword(db, findUser, typed.newPassword, now, (tx) => openSession(tx, secret, userId));
 }
 
 /**

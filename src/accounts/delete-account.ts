@@ -47,10 +47,10 @@ export async function deleteAccount(
   now: Date,
 ): Promise<DeletionRefusal | null> {
   const { db } = parts;
-  const verified = await verifyUser(
-    await db.user.findUnique({ where: { id: userId } }),
-    typed.currentPassword,
-  );
+  const found = await db.user.findUniqueOrThrow({ where: { id: userId } });
+  // The first request of a double click has deleted it.
+  if (found.deletedAt) return null;
+  const verified = await verifyUser(found, typed.currentPassword);
   if (!verified) return 'wrong-password';
   const ended = await cancelSubscriptions(parts, userId, await expireOpenCheckout(parts, userId));
   if (typeof ended === 'string') return ended;
@@ -58,7 +58,7 @@ export async function deleteAccount(
     const user = await lockVerified(tx, verified);
     if (!user) {
       const { deletedAt } = await tx.user.findUniqueOrThrow({ where: { id: userId } });
-      // A double click has deleted it; or the password was changed or the account shut out while we asked Stripe.
+      // Deleted by a double click, or the password was changed or the account shut out while we asked Stripe.
       return deletedAt ? null : 'account-changed';
     }
     if (!(await eraseAccount(tx, user, ended))) return 'conflict';
