@@ -180,7 +180,7 @@ test('an address has one account, in upper or lower case', async () => {
   expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
 });
 
-test('a mailbox has at most a hundred accounts under its +tags, and the address without one always can have its own', async () => {
+test('a mailbox has at most a hundred accounts under its +tags, but its plain address can always have one', async () => {
   const server = await startTestServer();
   const first = await signUp(server, 'ann+1@example.com');
   const template = await server.db.user.findUniqueOrThrow({ where: { id: first.id } });

@@ -1096,6 +1096,8 @@ describe('an unclaimed account whose password is reset by mail', () => {
       const ann = await signUp(world, 'ann@example.com', referrer.code);
       await subscribe(world, ann);
       await passTime(world, later);
+      // Another API key was in use for a while, and its Stripe account did not know the customer.
+      await world.db.customer.updateMany({ data: { missingAt: world.clock.now } });
       const path = await pathOf(world);
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);

@@ -33,7 +33,7 @@ export function whyDrop(
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  // Sent even if the account was deleted since: the notice to a former address, and a reset link, which passes to the
+  // Sent even if the account has since been deleted: the notice to a former address, and a reset link, which passes to the
   // next account that signs up with the address (reset-links-of-address.ts).
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';

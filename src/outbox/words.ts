@@ -153,7 +153,7 @@ function addressChanged(context: WordsContext): Words {
   return {
     subject: `Your ${brand} address was changed`,
     paragraphs: [
-      `The email address of your ${brand} account was changed, and the new address was confirmed. From now on, log in with the new address. This is the last email to the old one.`,
+      `The email address of your ${brand} account was changed, and the new address was confirmed. From now on, log in with the new address.`,
       'If that was you, there is nothing to do.',
       `If it was not you, ${contactUs(context)} at once.`,
     ],

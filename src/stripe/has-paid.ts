@@ -16,7 +16,7 @@ export async function hasPaidAtStripe(
 ): Promise<boolean> {
   if (!stripe) return false;
   const customers = await db.customer.findMany({
-    where: { userId, deletedAt: null, missingAt: null },
+    where: { userId, deletedAt: null },
     select: { id: true },
   });
   for (const { id } of customers) {
