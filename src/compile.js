@@ -42,7 +42,7 @@ const PROGRAMS = ['server', 'cli', 'demo'];
  * Compiles the programs and their packages into `dist/` if a source or an install is newer, or `dist/` is missing.
  * Does not check types; `npm run typecheck` does.
  *
- * Chunks are named by content and stay for an hour after they were replaced, so a program that is starting finds its own.
+ * Chunks are named by content and stay for an hour after they are replaced, so a program that is starting finds its own.
  * Each file is written atomically and the stamp last, so two processes may compile at the same time.
  *
  * @returns {Promise<string>} the folder of the compiled programs

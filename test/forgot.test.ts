@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
-import { operatorResetPath } from './support/command-context.ts';
+import { relink } from '../src/operator/relink.ts';
+import { commandContext, operatorResetPath } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { startMailServer } from './support/mail-server.ts';
 import { askFor, MAIL, outbox, prove, provePath, resetPathOf } from './support/mail.ts';
@@ -938,6 +939,26 @@ describe('a reset link that was mailed', () => {
     await world.db.customer.updateMany({ where: { retiredAt: null }, data: { userId: other.id } });
     await pressUpgrade(world, ann);
     expect(balances()).toEqual([0, 0, -500]);
+  });
+
+  test('moves that credit although an operator moves the retired customer to another account before its second step', async () => {
+    const { world, ann, old, balances } = await owed();
+    const { customers } = clientOf(world);
+    const move = customers.createBalanceTransaction.bind(customers);
+    const down = new Stripe.errors.StripeConnectionError({ message: 'down', type: 'api_error' });
+    vi.spyOn(customers, 'createBalanceTransaction')
+      .mockImplementationOnce(move)
+      .mockRejectedValueOnce(down)
+      .mockRejectedValueOnce(down);
+    await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    expect(balances()).toEqual([0, 0]);
+    const other = await signUp(world, 'other@example.com');
+    const context = { ...commandContext(world), stripe: clientOf(world) };
+    await expect(relink(context, old, other.id, undefined)).rejects.toThrow(/could not be reached/);
+    expect(await world.db.customer.findUnique({ where: { id: old } })).toMatchObject({ userId: ann.id });
+    await relink(context, old, other.id, undefined);
+    expect(await world.db.customer.findUnique({ where: { id: old } })).toMatchObject({ userId: other.id });
+    expect(balances()).toEqual([0, -500]);
   });
 
   test('tells Stripe the address of a retired customer, but no later one, because a page of the portal would show it', async () => {

@@ -451,7 +451,7 @@ describe('a first payment that awaits the bank’s approval', () => {
     async (whose) => {
       const { world, id, statusOf, moved } = await movedTo(whose);
       const { text, json } = await moved();
-      expect(text).toContain(`The first payment of ${id} was stopped`);
+      expect(text).toContain(`The first payment of ${id} can no longer go through`);
       expect(json).toMatchObject({ firstPaymentsStopped: [id], mayPayTwice: [] });
       expect(statusOf()).toBe('canceled');
       expect([...world.sandbox.objects.invoices.values()].map(({ status }) => status).sort()).toEqual([
@@ -479,7 +479,7 @@ describe('a first payment that awaits the bank’s approval', () => {
 
     const again = await moved();
     expect(again.text).toMatch(/^cus_\w+ already belongs to ben@example\.com\.\n/);
-    expect(again.text).toContain(`The first payment of ${id} was stopped`);
+    expect(again.text).toContain(`The first payment of ${id} can no longer go through`);
     expect(again.json).toMatchObject({
       changes: [],
       checkoutsClosed: null,

@@ -123,9 +123,9 @@ export const BOUNDS: Bounds = {
   headers: 100,
   headersMs: 10_000,
   requestMs: 30_000,
-  // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that
-  // we are about to close. The other stays at Node's short default, because idle connections could keep everybody else
-  // out.
+  // For a proxy, ours is longer than the proxy's own keep-alive (nginx: 60 s). Otherwise it could send a request on a
+  // connection that we are about to close. Without a proxy, it stays at Node's short default, because idle connections
+  // could keep everybody else out.
   idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,

@@ -13,8 +13,9 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     const restoration = real[index];
     if (restoration) real[index] = { ...restoration, kind: 'grant' };
   }
+  const told = real.filter((entry) => entry.kind === 'grant' || isLast(entry, real));
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
-    real.filter((entry) => entry.kind === kind && entry.side === side);
+    told.filter((entry) => entry.kind === kind && entry.side === side);
   const sum = (some: readonly ToldEntry[]): string =>
     inDays(some.reduce((total, { seconds }) => total + seconds, 0));
   const notices: Notice[] = [];
@@ -61,6 +62,14 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
   }
   return notices;
+}
+
+/**
+ * Whether it is the last entry of its kind about its referral. The same days can be taken and given back several times
+ * between two visits, and must not be added up.
+ */
+function isLast({ seq, kind, referralId }: ToldEntry, entries: readonly ToldEntry[]): boolean {
+  return !entries.some((other) => other.kind === kind && other.referralId === referralId && other.seq > seq);
 }
 
 function lastOf(entries: readonly ToldEntry[]): number {

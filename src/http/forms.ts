@@ -3,7 +3,7 @@ import type { z } from 'zod';
 export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
 export const TOO_MANY_SPELLINGS =
-  'Too many accounts use this mailbox. Enter the address without the + and what follows it, and at Gmail without dots.';
+  'Too many accounts use this mailbox. Enter the address without the part from the + to the @. If it is a Gmail address, leave out the dots before the @, too.';
 
 /** Messages shown when the form is rendered again. */
 export interface FormErrors {

@@ -109,7 +109,7 @@ export function boundIncompleteRequests(
 }
 
 /**
- * Closes a connection on which a request arrives before the one before it is answered (pipelining). Browsers and proxies
+ * Closes a connection on which a request arrives before the previous one has been answered (pipelining). Browsers and proxies
  * do not pipeline. Node reads 64 KiB at a time and hands over every request in it: thousands of pages would be rendered
  * at once, and a few such requests on each of many connections would keep everybody else waiting.
  * https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2

@@ -16,7 +16,7 @@ export async function readSubscriptions(
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The user's subscriptions, once they were read. */
+    /** The user's subscriptions, once they have been read. */
     subscriptions: readonly Subscription[] | null;
   }
 }

@@ -17,7 +17,7 @@ export function whenAnswered(
   then: (wasSent: boolean) => void,
 ): void {
   const { socket } = request;
-  // An export waits for its end in a dozen places. Node would warn of a leak.
+  // For an export, a dozen listeners wait for the end of the request. Node would warn of a leak.
   socket.setMaxListeners(LISTENERS);
   answer.setMaxListeners(LISTENERS);
   let hasEnded = false;

@@ -13,6 +13,7 @@ import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
+import { carryBalances } from '../stripe/carry-balance.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
 import { endFirstPayment, expire } from '../stripe/end-payments.ts';
 import { unlessGone } from '../stripe/missing.ts';
@@ -30,7 +31,8 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
  * the customer already, only this last step is done.
  *
  * @param note the reason, for the audit of both accounts
- * @throws PlainError when there is no such customer or account, or the account was deleted
+ * @throws PlainError when there is no such customer or account, the account was deleted, or the customer's credit is being
+ *   moved and Stripe cannot be reached
  */
 export async function relink(
   context: CommandContext,
@@ -40,6 +42,7 @@ export async function relink(
 ): Promise<CommandResult> {
   const { db, config, stripe, now } = context;
   const to = await accountOf(context, who);
+  await finishBalanceMove(context, customerId);
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
   const programme = programmeOf(config);
   const { fromId, changes, closed } = await inTransaction(db, now, async (tx) => {
@@ -98,10 +101,27 @@ export async function relink(
   };
 }
 
+/**
+ * Finishes the move of what Stripe owes a retired customer (`carryBalances`) if one has begun. The credit may have been
+ * taken from the customer already, and no checkout of its next owner would give it to the other one.
+ */
+async function finishBalanceMove({ db, stripe, now }: CommandContext, id: string): Promise<void> {
+  const customer = await db.customer.findUnique({ where: { id } });
+  if (!customer?.userId || !customer.balanceTo || customer.balanceMovedAt) return;
+  try {
+    if (stripe) return await carryBalances({ db, stripe }, customer.userId, customer.balanceTo, now);
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+  }
+  throw new PlainError(
+    `What Stripe owes ${id} is being moved to ${customer.balanceTo}, and Stripe could not be reached to finish that. Nothing was changed. Check STRIPE_API_KEY, or try again later.`,
+  );
+}
+
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';
 
 const wasStopped = (id: string): string =>
-  `The first payment of ${id} was stopped, because this account has a live subscription.`;
+  `The first payment of ${id} can no longer go through: this account has a live subscription.`;
 
 const notStopped = (id: string): string =>
   `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;

@@ -22,6 +22,13 @@ function entries(...changes: [kind: 'grant' | 'reversal' | 'restoration', at: nu
 
 const texts = (news: ToldEntry[]): string[] => noticesOf(news).map(({ text }) => text);
 
+test('news of days that are taken, given back and taken again names them once', () => {
+  expect(texts(entries(['reversal', 1], ['restoration', 2], ['reversal', 3]))).toEqual([
+    'A friend’s payment now counts: you got 45 days.',
+    'A friend’s first payment no longer counts, so what was left of the free days you got for it was removed: 45 days.',
+  ]);
+});
+
 describe('news of days whose payment had gone back before it converted', () => {
   test('is none while they are taken', () => {
     expect(texts(entries(['grant', 1], ['reversal', 1]))).toEqual([]);

@@ -46,7 +46,7 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
   // The oldest comes first.
   const exporting = new Map<string, Export>();
 
-  /** Gives an account's export a place, for which an old one may be cut off; or says why there is none. */
+  /** Gives an account's export a place, cutting off an old export if need be. Otherwise returns why there is no place. */
   function makeRoom(id: string, own: Export): HttpError | null {
     if (exporting.has(id)) return EXPORT_UNDER_WAY;
     const ofSite = [...exporting].filter(([, { site }]) => site === own.site);
