@@ -298,6 +298,17 @@ test("somebody with an account who follows a friend's link reads that codes coun
   expect(await server.db.referral.count()).toBe(0);
 });
 
+test('a form of another site, sent without cookies, does not replace the remembered code', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await server.app.inject({
+    method: 'POST',
+    url: `/unsubscribe/x?ref=${ann.code}`,
+    headers: { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' },
+  });
+  expect(cookiesOf(answer)).toBe('');
+});
+
 test('somebody who opens a page with their own code in ?ref= reads there that it is theirs', async () => {
   const { server, ann } = await withAnn();
   expect((await visit(server, `/pricing?ref=${ann.code}`, ann.cookie)).body).toContain(OWN_LINK);

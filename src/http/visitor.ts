@@ -26,10 +26,7 @@ export function declareVisitor(app: FastifyInstance): void {
 export function recogniseVisitors(app: FastifyInstance, context: AppContext): void {
   app.addHook('onRequest', async function recogniseVisitor(request, reply) {
     await recogniseUser(context, request, reply);
-    const { ref } = request.query as { ref?: unknown };
-    // An array when the parameter is there twice, because somebody appended a second one to the link.
-    const codes = [ref].flat().filter((code) => typeof code === 'string');
-    await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
+    await followInvitation(context, request, reply, codeInQuery(request));
   });
   // The session may have ended while the body arrived, which can take half a minute.
   app.addHook('preHandler', async function recogniseAgain(request, reply) {
@@ -39,6 +36,17 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
     // A sign-up may continue logged out, and then the invitation counts.
     await followInvitation(context, request, reply, null);
   });
+}
+
+/**
+ * The codes in `?ref=`, one a line; null when there is none. There are several when somebody appended a second one to the
+ * link. A POST that another site's page sent comes without cookies, so its code would replace the remembered one.
+ */
+function codeInQuery(request: FastifyRequest): string | null {
+  if (!isSafe(request)) return null;
+  const { ref } = request.query as { ref?: unknown };
+  const codes = [ref].flat().filter((code) => typeof code === 'string');
+  return codes.length > 0 ? codes.join('\n') : null;
 }
 
 /**

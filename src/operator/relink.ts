@@ -106,15 +106,15 @@ export async function relink(
  * taken from the customer already, and no checkout of its next owner would give it to the other one.
  */
 async function finishBalanceMove({ db, stripe, now }: CommandContext, id: string): Promise<void> {
-  const customer = await db.customer.findUnique({ where: { id } });
-  if (!customer?.userId || !customer.balanceTo || customer.balanceMovedAt) return;
-  try {
-    if (stripe) return await carryBalances({ db, stripe }, customer.userId, customer.balanceTo, now);
-  } catch (error) {
-    if (!(error instanceof Stripe.errors.StripeError)) throw error;
-  }
+  const { userId, balanceTo, balanceMovedAt } = (await db.customer.findUnique({ where: { id } })) ?? {};
+  if (!userId || !balanceTo || balanceMovedAt) return;
+  const [unfinished] = await leftOver([id], async () => {
+    if (stripe) await carryBalances({ db, stripe }, userId, balanceTo, now);
+    return stripe !== null;
+  });
+  if (unfinished === undefined) return;
   throw new PlainError(
-    `What Stripe owes ${id} is being moved to ${customer.balanceTo}, and Stripe could not be reached to finish that. Nothing was changed. Check STRIPE_API_KEY, or try again later.`,
+    `What Stripe owes ${id} is being moved to ${balanceTo}, and Stripe could not be reached to finish that. Nothing was changed. Check STRIPE_API_KEY, or try again later.`,
   );
 }
 

@@ -42,7 +42,7 @@ export async function carryBalances(
 interface Move {
   from: string;
   target: string;
-  /** Names this retirement of the customer: an operator can move the customer on and back. */
+  /** Identifies this retirement: a customer that an operator moved away and back can be retired again. */
   mark: string;
   /** How many errors Stripe may have stored as its answer. */
   tries: number;

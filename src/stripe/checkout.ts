@@ -196,9 +196,9 @@ async function sessionOf(
 }
 
 /**
- * Looks again when Stripe has seen an idempotency key before: with other parameters, because the address or the invitation
- * has changed since (`sessionOf` has deleted the checkout, so the next attempt has a new key) or another tab is moving a
- * balance; or in a request of another tab that it is still working on.
+ * Looks again when Stripe has seen an idempotency key before. Either the parameters were different: the address or the
+ * invitation has changed since (then `sessionOf` has deleted the checkout, and the next attempt has a new key), or another
+ * tab is moving a balance. Or Stripe is still working on another tab's request with the same key.
  * https://docs.stripe.com/api/idempotent_requests and https://docs.stripe.com/error-codes#idempotency-key-in-use
  */
 async function whenKeyIsTaken(error: unknown): Promise<'key-taken'> {

@@ -4,7 +4,10 @@ import { isInUse } from '../access/customers.ts';
 import type { Db } from '../db/transaction.ts';
 import { noteCustomerMissing, unlessGone } from './missing.ts';
 
-/** `dropped` when the customer is gone, or retired without a live plan, or the account is gone or has no address. */
+/**
+ * `dropped` when the customer is gone, when it is retired without a live plan and `forRetired` is null, or when the account
+ * is gone or has no address.
+ */
 export type Told = 'told' | 'dropped';
 
 /**
