@@ -931,6 +931,12 @@ describe('behind a proxy, a request that was answered before its body arrived', 
   });
 });
 
+/** Node's parser, which calls its `kOnBody` with each piece of a body. */
+type Parser = { constructor: { kOnBody: number } } & Record<
+  number,
+  ((...given: unknown[]) => void) | undefined
+>;
+
 describe('a body in many tiny pieces', () => {
   const tiny = '1\r\nx\r\n';
   const patient = { requestMs: NEVER, stalledMs: NEVER, idleMs: { proxy: NEVER, direct: NEVER } };
@@ -995,6 +1001,28 @@ describe('a body in many tiny pieces', () => {
     await expect(readBody(request, { bytes: 1, error: new Error('too large') })).rejects.toThrow(
       'ended before',
     );
+  });
+
+  test.each([
+    ['an unknown Expect', 'Host: x\r\nExpect: something\r\n'],
+    ['too many headers', `Host: x\r\n${'h:\r\n'.repeat(130)}`],
+    ['no Host', ''],
+  ])('is not handed over when its request is refused for %s', async (_what, headers) => {
+    const { app, open } = await listen({});
+    let pieces = 0;
+    app.server.once('connection', ({ parser }: Socket & { parser: Parser }) => {
+      const { kOnBody } = parser.constructor;
+      const handOver = parser[kOnBody];
+      parser[kOnBody] = function count(...given) {
+        pieces += 1;
+        handOver?.apply(this, given);
+      };
+      onTestFinished(() => void (parser[kOnBody] = handOver));
+    });
+    const head = `POST /login HTTP/1.1\r\n${headers}Transfer-Encoding: chunked\r\n\r\n`;
+    const client = await open(`${head}${tiny.repeat(10_000)}`);
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 4\d\d /);
+    expect(pieces).toBeLessThan(20);
   });
 
   test('is handed over no further once it is cut off, and later bodies arrive', async () => {

@@ -7,8 +7,12 @@ export function onAbuse(socket: Socket, listener: () => void): void {
   listeners.set(socket, listener);
 }
 
-/** Reports abuse on a connection that will be closed after its answer. Node hands over none of its further requests. */
+/**
+ * Reports abuse on a connection that will be closed after its answer. Node hands over none of its further requests, and
+ * nothing more of the body that it is reading.
+ */
 export function noteAbuse(socket: Socket): void {
+  skipBodies(socket);
   stopParser(socket);
   const listener = listeners.get(socket);
   listeners.delete(socket);
@@ -17,7 +21,6 @@ export function noteAbuse(socket: Socket): void {
 
 /** Reports abuse on a connection and closes it. */
 export function cutOff(socket: Socket): void {
-  skipBodies(socket);
   noteAbuse(socket);
   socket.destroy();
 }
