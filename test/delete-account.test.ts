@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
+import { Stripe } from 'stripe';
 import { describe, expect, inject, test, vi } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
@@ -8,7 +9,16 @@ import { relink } from '../src/operator/relink.ts';
 import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
-import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import {
+  clientOf,
+  DAY,
+  deleteAccount,
+  deliver,
+  PASSWORD,
+  postForm,
+  signUp,
+  userRow,
+} from './support/server.ts';
 import {
   deliverWaiting,
   letBankDecide,
@@ -111,6 +121,17 @@ describe('deleting an account', () => {
     const session = sessionIdOf(await pressUpgrade(world, ann));
     await deleteAccount(world, ann);
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
+  });
+
+  test('deletes nothing while a payment page is open that Stripe does not close', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    const refused = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+    vi.spyOn(clientOf(world).checkout.sessions, 'expire').mockRejectedValueOnce(refused);
+    expect((await deleteAccount(world, ann)).statusCode).toBe(502);
+    expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });
 
   test('deletes nothing when Stripe cannot be reached, and says so', async () => {

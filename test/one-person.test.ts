@@ -27,7 +27,7 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
-import { buyer, stripeId } from './support/stripe-events.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 import type { Buyer } from './support/stripe-events.ts';
 
 async function changeAddress({ app }: TestServer, { cookie }: Person, email: string): Promise<void> {
@@ -395,6 +395,31 @@ describe('a trial is given once for each address (design: rule 11)', () => {
     const again = await subscribe(server, ann);
     expect(server.sandbox.objects.subscriptions.get(again)).toMatchObject({ status: 'active' });
   });
+
+  test.each([
+    ['has ended', undefined],
+    ['has ended, and the address has changed', 'new@example.com'],
+  ])(
+    'a second trial by a payment link with the same user id gives no access once the first %s',
+    async (_state, email) => {
+      const server = await startTestServer();
+      const ann = await signUp(server, 'ann@example.com');
+      const trial = { trial_end: epoch(daysAfter(14)) };
+      for (const tier of ['trial', 'free']) {
+        const link = buyer(ann.id);
+        const options = { at: server.clock.now };
+        await deliverAll(server, [
+          link.checkoutCompleted({}, options),
+          link.created({ ...trial, status: 'trialing' }, options),
+        ]);
+        expect(await userRow(server, ann.id)).toMatchObject({ tier });
+        server.clock.now = daysAfter(1);
+        await deliverAll(server, [link.ended(server.clock.now, trial)]);
+        if (email !== undefined && tier === 'trial') await changeAddress(server, ann, email);
+      }
+      await expectSound(server);
+    },
+  );
 
   test('a trial that ended before we heard of it was one', async () => {
     const server = await world();

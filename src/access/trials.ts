@@ -50,9 +50,22 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   const given = [...tx.rows.subscriptions.values()].filter(({ trialHash }) => trialHash !== null);
   if (byAnother > 0 || given.some((one) => isOfAnother(tx, user, one)))
     return { ...subscription, trialRefused: true };
-  // Only an operator gives an account a second trial: at Stripe, or by moving a customer here (`relink`).
+  // Only an operator gives an account a second trial: at Stripe, or by moving a customer here (`relink`). A payment link
+  // with a trial would give one each time.
+  if (hadTrial(tx, user, subscription) && tx.rows.customers.get(subscription.customerId)?.ours !== true)
+    return { ...subscription, trialRefused: true };
   const again = held > 0 || given.some(({ trialHash }) => trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
+}
+
+/** Whether the user has, or had, the trial of another subscription. */
+function hadTrial({ rows }: Unit, { id }: UserRow, subscription: Subscription): boolean {
+  return [...rows.subscriptions.values()].some((one) => {
+    const isOwn = rows.customers.get(one.customerId)?.userId === id;
+    const began =
+      one.trialHash !== null || (one.trialEnd !== null && one.status !== 'trialing' && one.counted);
+    return isOwn && one.id !== subscription.id && began && !one.trialReleased;
+  });
 }
 
 /**

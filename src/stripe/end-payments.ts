@@ -9,7 +9,8 @@ import type { Products } from './objects/subscription-shape.ts';
 /**
  * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
  *
- * @throws StripeError when Stripe cannot be reached, or the session exists only in the other mode
+ * @throws StripeError when Stripe cannot be reached or refuses while the session is open, or the session exists only in
+ *   the other mode
  */
 export async function expire(
   stripe: Stripe,
@@ -19,8 +20,11 @@ export async function expire(
   try {
     await stripe.checkout.sessions.expire(sessionId, {}, options);
   } catch (error) {
-    const isOverOrUnknown = error instanceof Stripe.errors.StripeInvalidRequestError;
-    if (!isOverOrUnknown || absenceOf(error) === 'other-mode') throw error;
+    const absence = absenceOf(error);
+    if (absence === 'gone') return;
+    if (!(error instanceof Stripe.errors.StripeInvalidRequestError) || absence === 'other-mode') throw error;
+    // Stripe refuses when the session is over. A payment may be under way in one that is open.
+    if ((await stripe.checkout.sessions.retrieve(sessionId, {}, options)).status === 'open') throw error;
   }
 }
 

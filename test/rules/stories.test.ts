@@ -1,5 +1,6 @@
 import { expect, inject, test } from 'vitest';
 
+import { ensureCustomerRow } from '../../src/access/customers.ts';
 import { followMove, moveCustomer } from '../../src/access/move-customer.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import type { Rows } from '../../src/db/rows.ts';
@@ -183,6 +184,9 @@ test(`${STORIES} random stories end as the facts say, in whatever order they arr
       told.flatMap((one) => one.events),
     );
     const rows = invitations();
+    // We created them: a second trial of any other customer gives no access.
+    for (const { customer } of told)
+      rows.customers.set(customer, { ...ensureCustomerRow(unitOf(rows, day(0)), customer), ours: true });
     const owners = new Map(told.map(({ customer }) => [customer, FRIEND]));
     const moves = draw(3) === 0 ? 1 + draw(2) : 0;
     const movedAfter = Array.from({ length: moves }, () => draw(events.length));
