@@ -1113,6 +1113,26 @@ describe('a network whose connections had to be cut off', () => {
     expect(await (await open(LAST_PAGE, '127.0.0.1')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('at five times that number from one /48 of IPv6, all its connections are closed and none is accepted', async () => {
+    const { app, open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: NEVER });
+    // Local addresses up to 127.0.0.9 play homes of one /48, later ones homes of another.
+    app.server.prependListener('connection', (socket: Socket) => {
+      const n = Number(socket.remoteAddress?.split('.').at(-1));
+      const home = `2001:db8:${n < 10 ? 1 : 2}:${n}00::1`;
+      Object.defineProperty(socket, 'remoteAddress', { value: home });
+    });
+    const waiting = await open('GET /healthz HTTP/1.1\r\n', '127.0.0.9');
+    for (let n = 1; n <= 5; n += 1) {
+      expect(await (await open(LAST_PAGE, '127.0.0.9')).closed).toMatch(/^HTTP\/1\.1 200 /);
+      await (
+        await open(PAGE + PAGE, `127.0.0.${n}`)
+      ).closed;
+    }
+    expect(await waiting.closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.9')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.10')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('does not lose them for pages that are asked for with an empty body in chunks', async () => {
     const { open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: NEVER });
     const empty = 'GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';

@@ -6,6 +6,9 @@ import { onAbuse } from './cut-off.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';
 import { wasSentInFull } from './when-answered.ts';
 
+/** Of one site, this many times the cut-offs of a network are allowed. */
+const CUT_OFFS_OF_SITE = 5;
+
 /**
  * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there
  * is no room for a new connection, one is closed:
@@ -20,8 +23,8 @@ import { wasSentInFull } from './when-answered.ts';
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
  * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) between a request's
  * headers and the end of its answer, or closes them at once without a request: Node accepts one connection per turn of
- * the event loop, so all of these make others wait. At several times these numbers, a home and a site (`countByClient`)
- * get no new connections.
+ * the event loop, so all of these make others wait. The same happens to a home and to a site (`countByClient`) at several
+ * times these numbers.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -30,7 +33,8 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   const ofNetworks = new Map<string, Set<Socket>>();
   const ofSites = new Map<string, Set<Socket>>();
   const answerOn = watchAnswers(server);
-  const cutOffs = countByClient(bounds.cutOffsOfNetwork, shutOutMs);
+  // Only abuse is cut off, so homes that share a site do not use up its limit.
+  const cutOffs = countByClient(bounds.cutOffsOfNetwork, shutOutMs, CUT_OFFS_OF_SITE);
   const refusals = countByClient(bounds.refusalsOfNetwork, shutOutMs);
   const abandoned = countByClient(bounds.abandonedOfNetwork, shutOutMs);
 
@@ -73,23 +77,26 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     return answer === null ? performance.now() - since < patienceMs : answer !== 'sent';
   }
 
+  function isShutOut(address: string): boolean {
+    return [cutOffs, refusals, abandoned].some((counted) => counted.isReached(address));
+  }
+
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? '';
     const [network, site] = [networkOf(address), siteOf(address)];
     const ofNetwork = ofNetworks.get(network) ?? new Set();
     const ofSite = ofSites.get(site) ?? new Set();
-    const all = [cutOffs, refusals, abandoned];
-    const isShutOut = all.some((counted) => counted.isReached(address));
     const shutOutIfReached = (): void => {
-      if (!all.some((counted) => counted.isReachedByNetwork(address))) return;
-      for (const one of ofNetwork) {
+      if (!isShutOut(address)) return;
+      for (const one of ofSite) {
+        if (!isShutOut(one.remoteAddress ?? '')) continue;
         opened.delete(one);
         one.destroy();
       }
     };
     const hasTooMany = ofNetwork.size >= connectionsOfNetwork;
     const hasSiteTooMany = ofSite.size >= connectionsOfSite;
-    if (isShutOut || hasTooMany || hasSiteTooMany || !makeRoom(site)) {
+    if (isShutOut(address) || hasTooMany || hasSiteTooMany || !makeRoom(site)) {
       socket.destroy();
       if (hasTooMany) {
         refusals.count(address);
@@ -149,8 +156,6 @@ function watchAnswers(server: Server): AnswerOn {
 interface CountByClient extends Count {
   /** Counts for the site alone. */
   countOfSite: (address: string) => void;
-  /** Whether the client's own network has reached its limit. */
-  isReachedByNetwork: (address: string) => boolean;
 }
 
 interface Count {
@@ -160,13 +165,13 @@ interface Count {
 
 /**
  * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may
- * reach 3 and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares
- * with others.
+ * reach 3 and, unless told otherwise, 30 times the limit of one network, so that one home does not use up the limit of a
+ * site that it shares with others.
  */
-export function countByClient(limit: number, forMs: number): CountByClient {
+export function countByClient(limit: number, forMs: number, timesForSite = 30): CountByClient {
   const ofNetwork = countByKey(limit, forMs);
   const ofHome = countByKey(3 * limit, forMs);
-  const ofSite = countByKey(30 * limit, forMs);
+  const ofSite = countByKey(timesForSite * limit, forMs);
   return {
     count(address) {
       ofNetwork.count(networkOf(address));
@@ -180,7 +185,6 @@ export function countByClient(limit: number, forMs: number): CountByClient {
       ofNetwork.isReached(networkOf(address)) ||
       ofHome.isReached(homeOf(address)) ||
       ofSite.isReached(siteOf(address)),
-    isReachedByNetwork: (address) => ofNetwork.isReached(networkOf(address)),
   };
 }
 

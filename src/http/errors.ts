@@ -91,6 +91,8 @@ function answer(
   message: string,
 ): FastifyReply {
   void reply.status(status);
+  // Nobody is left to read a page, and thousands of bodies can be broken off at the same instant.
+  if (request.raw.socket.destroyed) return reply.send();
   if (request.url.startsWith('/api/') && !isBrowsersForm(request))
     return reply.send({ error: { code, message } });
   const heading = HEADINGS[status] ?? (status < 500 ? 'That did not work' : 'Something went wrong');
