@@ -48,7 +48,7 @@ const idsOf = ({ mails }: MailServer) => mails.map(({ headers }) => headers.get(
 
 const wanted = (items: Record<string, unknown>[]) => items.map(({ id }) => `<${String(id)}@localhost>`);
 
-test('killed between the commit and the mail: it is sent after the next start', async () => {
+test('killed between the commit and the email: it is sent after the next start', async () => {
   const mailServer = await startMailServer();
   mailServer.greet = () => new Promise(() => undefined);
   const { start, pay, items, allDone, endLeases } = await selling(mailServer);
@@ -110,7 +110,7 @@ test('stopped while the mail server hangs: the server exits in time, and nothing
   expect(idsOf(mailServer)).toEqual(wanted(await items()));
 });
 
-test('killed repeatedly while sending: every mail arrives, and one that comes twice has one Message-ID', async () => {
+test('killed repeatedly while sending: every email arrives, and one that comes twice has one Message-ID', async () => {
   const mailServer = await startMailServer();
   const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   let server = await start();

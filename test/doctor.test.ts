@@ -205,7 +205,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('outbox: a mail that failed for good', async () => {
+  test('outbox: an email that failed for good', async () => {
     const { server, referrer } = await healthy();
     const row = { kind: 'mail.password-changed', userId: referrer.id, data: 'null', dueAt: START };
     const item = {

@@ -270,7 +270,7 @@ describe('asking for a reset link', () => {
     expect((await ask(31, '192.0.2.2')).statusCode).toBe(200);
   });
 
-  test('brings five mails within the hour, and then the same answer without a mail', async () => {
+  test('brings five emails within the hour, and then the same answer without an email', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     await server.db.user.updateMany({ data: { emailProvenAt: server.clock.now } });
@@ -282,7 +282,7 @@ describe('asking for a reset link', () => {
     expect(await outbox(server, 'mail.reset-password')).toHaveLength(5);
   });
 
-  test('brings no more than five mails a day to an unproven address, the one of the sign-up included', async () => {
+  test('brings no more than five emails a day to an unproven address, the one of the sign-up included', async () => {
     const server = await startTestServer(MAIL);
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
     for (let n = 1; n <= 4; n += 1) {
@@ -294,7 +294,7 @@ describe('asking for a reset link', () => {
     expect(await outbox(server)).toHaveLength(5);
   });
 
-  test('brings a mail although a stranger signed up with variants of the address all day', async () => {
+  test('brings an email although a stranger signed up with variants of the address all day', async () => {
     const server = await startTestServer(MAIL);
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
     for (let n = 0; n < 10; n += 1) {
@@ -311,7 +311,7 @@ describe('asking for a reset link', () => {
     ["Ann's account is older", false],
     ["Ann's account has paid", true],
   ])(
-    'brings a mail although a stranger keeps asking for links to a variant of the address: %s',
+    'brings an email although a stranger keeps asking for links to a variant of the address: %s',
     async (_why, pays) => {
       const server = await startTestServer(MAIL);
       const names = pays
@@ -336,7 +336,7 @@ describe('asking for a reset link', () => {
     },
   );
 
-  test('brings a mail although a stranger asks for many others at the same moment', async () => {
+  test('brings an email although a stranger asks for many others at the same moment', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     server.clock.now = new Date(server.clock.now.getTime() + 1000);
@@ -349,7 +349,7 @@ describe('asking for a reset link', () => {
     for (const { statusCode } of await Promise.all(burst)) expect(statusCode).toBe(429);
   });
 
-  test('again for an unproven address, while a mail waits to be sent, neither replaces it nor counts as another one', async () => {
+  test('again for an unproven address, while an email waits to be sent, neither replaces it nor counts as another one', async () => {
     const server = await startTestServer(MAIL);
     // Three of the day's emails.
     for (const email of ['ann@example.com', 'ann+1@example.com', 'ann+2@example.com'])

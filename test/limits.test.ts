@@ -344,7 +344,7 @@ describe('limits of one account', () => {
     ['deletions', 20, [call('POST', '/settings/delete')]],
     ['exports', 5, [call('GET', '/settings/export')]],
     ['changes of the password', 10, [changePassword]],
-    ['mails that prove an address', 20, [call('POST', '/settings/verify')]],
+    ['emails that prove an address', 20, [call('POST', '/settings/verify')]],
     ['changes of the mail settings', 60, [call('POST', '/settings/mail')]],
     ['logouts of other devices', 60, [call('POST', '/settings/log-out-elsewhere')]],
     ['checks with Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],

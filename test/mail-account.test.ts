@@ -25,7 +25,7 @@ async function signedUp() {
   return { mailServer, server, sender, cookie, newMails, path };
 }
 
-test('the link in the mail after a sign-up proves the address', async () => {
+test('the link in the email after a sign-up proves the address', async () => {
   const { mailServer, server, sender, cookie, path } = await signedUp();
   await sender.wake();
   expect(mailServer.mails.map(({ to }) => to)).toEqual(['ann@example.com']);
@@ -89,7 +89,7 @@ test('a change of address takes effect when the new one is proven, and the old o
   expect(mailServer.mails.every(({ headers }) => !headers.has('list-unsubscribe'))).toBe(true);
 });
 
-test('one click on the link of a mail about days turns such mail off', async () => {
+test('one click on the link of an email about days turns such mail off', async () => {
   const { server, newMails } = await signedUp();
   await newMails();
   const ann = await server.db.user.findUniqueOrThrow({ where: { email: 'ann@example.com' } });

@@ -64,7 +64,7 @@ test('mail lists what was queued, the newest first, and no address', async () =>
   expect(stdout + failed.stdout).not.toContain('example.com');
 });
 
-test('doctor names a mail that failed, until it was sent', async () => {
+test('doctor names an email that failed, until it was sent', async () => {
   const { mailServer, server, sender, mail, cli } = await mailing();
   mailServer.refuse = () => REFUSED;
   const id = await mail();
@@ -98,7 +98,7 @@ test('doctor names a mail that failed, until it was sent', async () => {
   expect(await doctor(commandContext(server))).toMatchObject({ failed: false });
 });
 
-test('a mail that a server may be sending is not queued again', async () => {
+test('an email that a server may be sending is not queued again', async () => {
   const { server, sender, ann } = await mailing();
   await sender.close();
   const [id, kind, { now }] = ['leased', 'mail.password-changed' as const, server.clock];
@@ -111,7 +111,7 @@ test('a mail that a server may be sending is not queued again', async () => {
   expect(await server.db.outboxItem.findUnique({ where: { id } })).toEqual(leased);
 });
 
-test('a mail that a server has finished since it was read is not queued again', async () => {
+test('an email that a server has finished since it was read is not queued again', async () => {
   const { server, ann, mail } = await mailing();
   const id = await mail({
     kind: 'mail.address-changed',
@@ -131,7 +131,7 @@ test('a mail that a server has finished since it was read is not queued again', 
   expect(await outboxItem.findUnique({ where: { id } })).toMatchObject({ status: 'done' });
 });
 
-test('a mail whose address is not kept, or whose link is made anew, is not sent again', async () => {
+test('an email whose address is not kept, or whose link is made anew, is not sent again', async () => {
   const { mailServer, server, ann, mail, cli } = await mailing();
   mailServer.refuse = () => REFUSED;
   const changed = await mail({

@@ -245,7 +245,7 @@ describe('a referral', () => {
   });
 });
 
-test('days that were granted and reversed before the mail left are in neither mail', async () => {
+test('days that were granted and reversed before the email left are in neither email', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   await deliverAll(server, [
@@ -274,7 +274,7 @@ test('days that were granted and reversed before the mail left are in neither ma
   expect(mailServer.mails).toEqual([]);
 });
 
-test('days that are taken back after the mail about them are in a mail, with the reason', async () => {
+test('days that are taken back after the email about them are in an email, with the reason', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   const sender = await startTestSender(server);
@@ -295,7 +295,7 @@ function subjectsTo(mailServer: MailServer, address: string): (string | undefine
   return mailServer.mails.filter(({ to }) => to === address).map(({ headers }) => headers.get('subject'));
 }
 
-test('days that are taken back while the mail about them is being sent are in a mail', async () => {
+test('days that are taken back while the email about them is being sent are in an email', async () => {
   const mailServer = await startMailServer();
   const { server, ann, stripe } = await invitation(mailEnv(mailServer));
   const sender = await startTestSender(server);
@@ -329,7 +329,7 @@ test('days that are taken back while the mail about them is being sent are in a 
   ]);
 });
 
-test('a mail about days waits until a paused older one has been tried, and is tried for three days after that', async () => {
+test('an email about days waits until a paused older one has been tried, and is tried for three days after that', async () => {
   const mailServer = await startMailServer();
   const { server, ann, stripe } = await invitation(mailEnv(mailServer));
   const sender = await startTestSender(server);
@@ -363,7 +363,7 @@ test('a mail about days waits until a paused older one has been tried, and is tr
   expect(subjectsTo(mailServer, 'ann@example.com')).toEqual(['We took back 45 free days']);
 });
 
-test('days that are granted, taken back and given back while no mail can leave are in one mail', async () => {
+test('days that are granted, taken back and given back while no mail can leave are in one email', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded(), stripe.refundFailed()]);
@@ -409,7 +409,7 @@ test('a loss that was told is not told again when the return of the days never w
 });
 
 describe('a plan that ends', () => {
-  test('with days left sends a mail that they run now', async () => {
+  test('with days left sends an email that they run now', async () => {
     const { server, stripe, queued } = await converted();
     server.clock.now = daysAfter(40);
     await deliverAll(server, [stripe.ended(daysAfter(40))]);
@@ -459,7 +459,7 @@ describe('a payment that failed', () => {
       { at },
     );
 
-  test('sends one mail for each attempt, with the date of the next one', async () => {
+  test('sends one email for each attempt, with the date of the next one', async () => {
     const { server, stripe, queued } = await converted();
     const next = { next_payment_attempt: epoch(daysAfter(3)) };
     await deliverAll(server, [failed(stripe, next)]);
@@ -482,7 +482,7 @@ describe('a payment that failed', () => {
     expect(await server.db.invoice.count({ where: { id: 'in_renewal' } })).toBe(0);
   });
 
-  test('that fails twice in one batch sends one mail', async () => {
+  test('that fails twice in one batch sends one email', async () => {
     const { server, stripe, queued } = await converted();
     await handleInOne(server, [failed(stripe, {}), failed(stripe, {})]);
     expect(await queued()).toHaveLength(1);

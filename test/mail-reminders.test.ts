@@ -52,7 +52,7 @@ const ENDING = 'Your free days end on 20 January 2027';
 const ENDED = 'Your free days have ended';
 
 describe('free days', () => {
-  test('bring a mail a week before they end and one at their end', async () => {
+  test('bring an email a week before they end and one at their end', async () => {
     const { hourAt, subjects, mailServer } = await tenDays();
     for (const day of [0, 2.9]) await hourAt(day);
     expect(subjects()).toEqual([]);
@@ -274,7 +274,7 @@ describe('the operator', () => {
     ]);
   });
 
-  test('hears of a mail that failed today, and of one that waits for more than an hour', async () => {
+  test('hears of an email that failed today, and of one that waits for more than an hour', async () => {
     const { server, ann } = await tenDays({ OPERATOR_EMAIL });
     const row = {
       kind: 'mail.password-changed',

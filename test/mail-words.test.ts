@@ -35,7 +35,7 @@ test.each(MAILS)('%s says the same as text and as HTML', (_what, mailFor, subjec
   expect(mail.html).toContain('prefers-color-scheme: dark');
 });
 
-test('links work for as long as mails and pages say: three days to prove an address, an hour to reset a password', () => {
+test('links work for as long as emails and pages say: three days to prove an address, an hour to reset a password', () => {
   expect({ prove: PROVE_SECONDS, reset: RESET_LINK_SECONDS }).toEqual({ prove: 3 * DAY, reset: 3_600 });
 });
 
@@ -59,7 +59,7 @@ const KINDS: Record<MailKind, boolean> = {
 
 const kindOf = (sample: string): MailKind => sample.split(',')[0] as MailKind;
 
-test('the sample mails cover every kind', () => {
+test('the sample emails cover every kind', () => {
   expect(new Set(MAILS.map(([what]) => kindOf(what)))).toEqual(new Set(Object.keys(KINDS)));
 });
 

@@ -162,7 +162,7 @@ describe('a mail server (design: rule 12)', () => {
     expect(back.mails.map(idOf).sort()).toEqual(failed.map(({ id }) => `<${id}@tandem.test>`));
   });
 
-  test('that greylists gets the mail at a later try', async () => {
+  test('that greylists gets the email at a later try', async () => {
     const { mailServer, server, pay, items } = await invitation();
     const seen = new Set<string>();
     mailServer.refuse = (address) => {
@@ -221,7 +221,7 @@ describe('a mail server (design: rule 12)', () => {
     expect(await items()).toMatchObject([{ status: 'failed' }, { status: 'failed' }]);
   });
 
-  test('that breaks off in the middle is tried again; a mail that it may have had comes with the same Message-ID', async () => {
+  test('that breaks off in the middle is tried again; an email that it may have had comes with the same Message-ID', async () => {
     const { mailServer, server, pay, items } = await invitation();
     const had = new Set<string>();
     let isUp = false;
@@ -272,7 +272,7 @@ describe('a mail server (design: rule 12)', () => {
   });
 });
 
-test('a mail that nobody takes is tried for three days, in growing pauses, and then kept as failed', async () => {
+test('an email that no server accepts is tried for three days, in growing pauses, and then kept as failed', async () => {
   const { mailServer, server, pay, items } = await invitation();
   mailServer.refuse = () => ({ code: 451, text: '4.3.0 try again' });
   const sender = await startTestSender(server);
@@ -300,7 +300,7 @@ test('pauses grow, and what failed together is not tried again together', () => 
   expect(pauseAfter(14, 0)).toBeNull();
 });
 
-test('many mails leave a few at a time', async () => {
+test('many emails leave a few at a time', async () => {
   const { mailServer, server } = await invitation();
   let open = 0;
   let most = 0;
@@ -325,7 +325,7 @@ test('many mails leave a few at a time', async () => {
   expect(most).toBeLessThanOrEqual(5);
 });
 
-test('two servers send each mail once', async () => {
+test('two servers send each email once', async () => {
   const mailServer = await startMailServer();
   const databaseUrl = await newDatabase();
   const server = await startTestServer({ ...mailEnv(mailServer), DATABASE_URL: databaseUrl });
@@ -349,7 +349,7 @@ test.each([
   ['other accounts of the same mailbox', (n: number) => ({ email: `ann+${n}@example.com` })],
   ['deleted accounts', () => ({ email: null, emailHash: '', passwordHash: null, deletedAt: START })],
 ])(
-  'a mail to an unproven account and the last mail to a deleted one are sent, however many %s there are',
+  'an email to an unproven account and the last email to a deleted one are sent, however many %s there are',
   async (_what, of) => {
     const mailServer = await startMailServer();
     const server = await startTestServer(mailEnv(mailServer));

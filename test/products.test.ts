@@ -220,7 +220,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     expect(await pressUpgrade(after, person)).toContain('/checkout/');
   });
 
-  test('a mail about a failed payment does not take a subscription to another product for a plan', async () => {
+  test('an email about a failed payment does not take a subscription to another product for a plan', async () => {
     const { server, friend, stripe, hear } = await invited();
     const other = buyer(friend.id);
     await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)));

@@ -28,7 +28,7 @@ const MAIL: HandedMail = {
 
 const textOf = async (url: string): Promise<string> => (await fetch(url)).text();
 
-test('a mail is listed, and shown as text and as HTML, with links that work', async () => {
+test('an email is listed, and shown as text and as HTML, with links that work', async () => {
   const { sandbox, page } = await start();
   expect(await textOf(`${page}/mail`)).toContain('There is no mail yet.');
   sandbox.takeMail(MAIL);
@@ -50,7 +50,7 @@ test('a mail is listed, and shown as text and as HTML, with links that work', as
   );
 });
 
-test('a mail that is handed over twice is stored once', async () => {
+test('an email that is handed over twice is stored once', async () => {
   const { sandbox, page } = await start();
   sandbox.takeMail(MAIL);
   sandbox.takeMail({ ...MAIL, subject: 'Again' });
@@ -88,7 +88,7 @@ test('mail survives a restart; of many the newest 200 are kept', async () => {
   expect(JSON.parse(await readFile(stateFile, 'utf8'))).toHaveProperty('mails.length', 200);
 });
 
-test('a mail that is not there is 404', async () => {
+test('an email that is not there is 404', async () => {
   const { page } = await start();
   for (const path of ['/mail/none', '/mail/none/html']) expect((await fetch(page + path)).status).toBe(404);
   // A parameter of another shape than the page's own links have.

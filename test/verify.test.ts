@@ -182,7 +182,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: null });
   });
 
-  test('gets the link again, three mails a day in all; signing up works all the same', async () => {
+  test('gets the link again, three emails a day in all; signing up works all the same', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const again = () => postForm(server.app, '/settings/verify', {}, ann.cookie);
@@ -198,7 +198,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(3);
   });
 
-  test('has a daily limit of mails of its own, whoever asks for them', async () => {
+  test('has a daily limit of emails of its own, whoever asks for them', async () => {
     const server = await startTestServer(MAIL);
     const people = [];
     for (let n = 0; n < 4; n += 1) people.push(await signUp(server, `eve${n}@example.com`));
@@ -225,7 +225,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
-  test('tells an owner who has paid of a change, although a stranger used up the mails with its +tags', async () => {
+  test('tells an owner who has paid of a change, although a stranger used up the emails with its +tags', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const stripe = buyer(ann.id);
@@ -249,7 +249,7 @@ describe('a new address (design: rule 12)', () => {
     await until(async () => (await outbox(server, 'mail.reset-password'))[0]);
   });
 
-  test('has one daily limit of mails for all its +tags', async () => {
+  test('has one daily limit of emails for all its +tags', async () => {
     const server = await startTestServer(MAIL);
     for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(3);
@@ -489,7 +489,7 @@ describe('a change of address (design: rule 12)', () => {
     await expectSound(server);
   });
 
-  test('lapses after three days, counted from the last mail, and is forgotten by prune', async () => {
+  test('lapses after three days, counted from the last email, and is forgotten by prune', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     await askFor(server, ann, 'new@example.com');

@@ -104,7 +104,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await ann.getByText('+45 days on your account').waitFor();
 });
 
-test('every mail on a phone and a desktop, in light and dark', async () => {
+test('every email on a phone and a desktop, in light and dark', async () => {
   const site = await startSite();
   const page = await openPage(site);
   for (const [name, mailFor] of MAILS) await checkMail(page, name, mailFor().html);

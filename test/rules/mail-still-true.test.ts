@@ -70,7 +70,7 @@ const declined: MailWork = { kind: 'mail.payment-failed', data: { invoiceId: 'in
 const password: MailWork = { kind: 'mail.password-changed', data: null };
 const deleted: MailWork = { kind: 'mail.account-deleted', data: null };
 
-test('the mail about a change of address is dropped once the change is no longer pending', () => {
+test('the email about a change of address is dropped once the change is no longer pending', () => {
   const changing: MailWork = { kind: 'mail.address-changing', data: null };
   const pending = { pendingEmail: 'new@example.com', pendingEmailAt: NOW };
   expect(why(changing, pending, {}, 'ann@example.com')).toBeNull();
@@ -85,17 +85,17 @@ test('what is still true is sent', () => {
   expect(why(reversed, {}, { referral: REVERSED })).toBeNull();
 });
 
-test('the mail about granted days is dropped once they are reversed', () => {
+test('the email about granted days is dropped once they are reversed', () => {
   expect(why(granted, {}, { referral: REVERSED })).toBe('The days were taken back.');
   expect(why(granted, {}, { referral: null })).toBe('The days were taken back.');
   expect(why(restored, {}, { referral: REVERSED })).toBe('The days were taken back.');
 });
 
-test('the mail about reversed days is dropped once they are given back', () => {
+test('the email about reversed days is dropped once they are given back', () => {
   expect(why(reversed)).toBe('The days were given back.');
 });
 
-test('the mail about reversed days is dropped when the reader does not think that they have them', () => {
+test('the email about reversed days is dropped when the reader does not think that they have them', () => {
   const facts = { referral: REVERSED };
   expect(why(reversed, {}, { ...facts, thinksToHaveDays: false })).toBe(
     'The email about the grant or return of these days was not sent either.',
@@ -103,7 +103,7 @@ test('the mail about reversed days is dropped when the reader does not think tha
   expect(why(reversed, {}, { ...facts, thinksToHaveDays: true })).toBeNull();
 });
 
-test('the mail about days is dropped when the reader already thinks that they have them', () => {
+test('the email about days is dropped when the reader already thinks that they have them', () => {
   for (const work of [granted, restored]) {
     expect(why(work, {}, { thinksToHaveDays: true })).toBe(
       'The user already knows that they have these days.',
@@ -158,33 +158,33 @@ describe('what the reader thinks', () => {
   });
 });
 
-test('the mail about days that run now is dropped when the user has a plan or no days left', () => {
+test('the email about days that run now is dropped when the user has a plan or no days left', () => {
   expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user has a plan.');
   expect(why(running, { tier: 'trial' })).toBe('The user has a plan.');
   expect(why(running, { creditUntil: NOW })).toBe('No days are left.');
 });
 
-test.each(['paid', 'trial'])('the mails about the end of days are dropped when the user is %s', (tier) => {
+test.each(['paid', 'trial'])('the emails about the end of days are dropped when the user is %s', (tier) => {
   for (const work of [ending, ended]) expect(why(work, { tier })).toBe('The user has a plan.');
 });
 
-test('the mail about a failed payment is dropped once another plan gives access', () => {
+test('the email about a failed payment is dropped once another plan gives access', () => {
   expect(why(declined, {}, { plan: 'another' })).toBe('The user has another plan.');
 });
 
-test('the mails about the end of days are dropped when the end has moved', () => {
+test('the emails about the end of days are dropped when the end has moved', () => {
   for (const work of [ending, ended]) {
     expect(why(work, { creditUntil: days(52) })).toBe('The days end at another time.');
     expect(why(work, { creditUntil: null })).toBe('The days end at another time.');
   }
 });
 
-test('the mail about days that will end is dropped once they have ended', () => {
+test('the email about days that will end is dropped once they have ended', () => {
   const over: MailWork = { kind: 'mail.days-ending', data: { until: NOW.toISOString() } };
   expect(why(over, { creditUntil: NOW })).toBe('The days have ended.');
 });
 
-test('the mail about a failed payment is dropped once the invoice is paid', () => {
+test('the email about a failed payment is dropped once the invoice is paid', () => {
   expect(why(declined, {}, { invoicePaid: true })).toBe('The invoice was paid.');
 });
 
@@ -220,7 +220,7 @@ test('a deleted account’s address gets the news of its deletion or change, and
   expect(toFormer({ kind: 'mail.reset-password', data: null })).toBeNull();
 });
 
-test('an unproven address gets five mails a day, two of them only for security; a proven one gets any number', () => {
+test('an unproven address gets five emails a day, two of them only for security; a proven one gets any number', () => {
   const reset: MailWork = { kind: 'mail.reset-password', data: null };
   const proof: MailWork = { kind: 'mail.prove-address', data: null };
   for (const [work, most, address] of [
