@@ -709,6 +709,17 @@ describe('one address can open only a limited number of connections', () => {
     await once(other.socket, 'data');
     expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
+
+  test('and if one /48 of IPv6 keeps opening more, it loses all of them', async () => {
+    const { app, open } = await listen({ connectionsOfSite: 1, refusalsOfNetwork: 1, shutOutMs: NEVER });
+    playHomes(app);
+    const waiting = await open('GET /healthz HTTP/1.1\r\n', '127.0.0.9');
+    for (let n = 0; n < 30; n += 1)
+      expect(await (await open(LAST_PAGE, `127.0.0.${1 + (n % 8)}`)).closed).toBe('');
+    expect(await waiting.closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.9')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.10')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
 });
 
 describe('an address that keeps leaving before it is answered', () => {
@@ -931,6 +942,15 @@ describe('behind a proxy, a request that was answered before its body arrived', 
   });
 });
 
+/** Local addresses up to 127.0.0.9 play homes of one /48 of IPv6, later ones homes of another. */
+function playHomes({ server }: FastifyInstance): void {
+  server.prependListener('connection', (socket: Socket) => {
+    const n = Number(socket.remoteAddress?.split('.').at(-1));
+    const home = `2001:db8:${n < 10 ? 1 : 2}:${n}00::1`;
+    Object.defineProperty(socket, 'remoteAddress', { value: home });
+  });
+}
+
 /** Node's parser, which calls its `kOnBody` with each piece of a body. */
 type Parser = { constructor: { kOnBody: number } } & Record<
   number,
@@ -1115,12 +1135,7 @@ describe('a network whose connections had to be cut off', () => {
 
   test('at five times that number from one /48 of IPv6, all its connections are closed and none is accepted', async () => {
     const { app, open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: NEVER });
-    // Local addresses up to 127.0.0.9 play homes of one /48, later ones homes of another.
-    app.server.prependListener('connection', (socket: Socket) => {
-      const n = Number(socket.remoteAddress?.split('.').at(-1));
-      const home = `2001:db8:${n < 10 ? 1 : 2}:${n}00::1`;
-      Object.defineProperty(socket, 'remoteAddress', { value: home });
-    });
+    playHomes(app);
     const waiting = await open('GET /healthz HTTP/1.1\r\n', '127.0.0.9');
     for (let n = 1; n <= 5; n += 1) {
       expect(await (await open(LAST_PAGE, '127.0.0.9')).closed).toMatch(/^HTTP\/1\.1 200 /);

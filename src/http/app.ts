@@ -102,7 +102,7 @@ export async function buildApp(
       requestTimeout: bounds.requestMs,
       headersTimeout: bounds.headersMs,
       connectionsCheckingInterval: bounds.checkEveryMs,
-      // Node would answer 400 itself and report no request: see `boundPipelines`.
+      // Node would answer 400 itself and report no request: see `refusePipelining`.
       requireHostHeader: false,
     },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },

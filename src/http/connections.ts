@@ -98,10 +98,11 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     const hasSiteTooMany = ofSite.size >= connectionsOfSite;
     if (isShutOut(address) || hasTooMany || hasSiteTooMany || !makeRoom(site)) {
       socket.destroy();
-      if (hasTooMany) {
-        refusals.count(address);
+      if (hasTooMany || hasSiteTooMany) {
+        if (hasTooMany) refusals.count(address);
+        else refusals.countOfSite(address);
         shutOutIfReached();
-      } else if (hasSiteTooMany) refusals.countOfSite(address);
+      }
       return;
     }
     const since = performance.now();

@@ -106,7 +106,7 @@ function paymentFailed(next: Date | null, context: WordsContext): Words {
       return { subject, paragraphs: [`${what} Nothing was charged.`], button: plans };
     }
     case 'ended': {
-      const what = `We could not collect the payment for your ${brand} plan, so the plan has ended.`;
+      const what = `We could not collect the payment for your ${brand} plan, and the plan has ended.`;
       return {
         subject,
         paragraphs: [`${what} You will not be charged again.`, whatStays('Your')],

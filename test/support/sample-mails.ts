@@ -303,7 +303,7 @@ export const MAILS: [
         { plan: 'ended' },
       ),
     'Your payment for Tandem & Co did not go through',
-    ['so the plan has ended', 'you can still restore and export your cloud backups'],
+    ['and the plan has ended', 'you can still restore and export your cloud backups'],
     PRICING,
   ],
   [
