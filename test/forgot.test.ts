@@ -941,24 +941,54 @@ describe('a reset link that was mailed', () => {
     expect(balances()).toEqual([0, 0, -500]);
   });
 
-  test('moves that credit although an operator moves the retired customer to another account before its second step', async () => {
-    const { world, ann, old, balances } = await owed();
-    const { customers } = clientOf(world);
-    const move = customers.createBalanceTransaction.bind(customers);
-    const down = new Stripe.errors.StripeConnectionError({ message: 'down', type: 'api_error' });
-    vi.spyOn(customers, 'createBalanceTransaction')
-      .mockImplementationOnce(move)
-      .mockRejectedValueOnce(down)
-      .mockRejectedValueOnce(down);
-    await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
-    expect(balances()).toEqual([0, 0]);
-    const other = await signUp(world, 'other@example.com');
-    const context = { ...commandContext(world), stripe: clientOf(world) };
-    await expect(relink(context, old, other.id, undefined)).rejects.toThrow(/could not be reached/);
-    expect(await world.db.customer.findUnique({ where: { id: old } })).toMatchObject({ userId: ann.id });
-    await relink(context, old, other.id, undefined);
-    expect(await world.db.customer.findUnique({ where: { id: old } })).toMatchObject({ userId: other.id });
-    expect(balances()).toEqual([0, -500]);
+  describe('and an operator then moves one of the two customers to another account', () => {
+    /** The credit has been taken, and the other half failed `times` times. */
+    async function halfMoved(times: number, doesIt = false) {
+      const { world, ann, old, balances } = await owed();
+      const { customers } = clientOf(world);
+      const move = customers.createBalanceTransaction.bind(customers);
+      const failing = vi.spyOn(customers, 'createBalanceTransaction').mockImplementationOnce(move);
+      for (let n = 0; n < times; n += 1)
+        failing.mockImplementationOnce(async (...given) => {
+          if (doesIt) await move(...given);
+          throw new Stripe.errors.StripeConnectionError({ message: 'down', type: 'api_error' });
+        });
+      await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+      const { balanceTo } = await world.db.customer.findUniqueOrThrow({ where: { id: old } });
+      const other = await signUp(world, 'other@example.com');
+      const moveTo = (id: string) =>
+        relink({ ...commandContext(world), stripe: clientOf(world) }, id, other.id, undefined);
+      const ownerOf = async (id: string) => (await world.db.customer.findUnique({ where: { id } }))?.userId;
+      return { world, ann, old, target: balanceTo ?? '', other, moveTo, ownerOf, balances };
+    }
+
+    test('the credit is moved first, or the retired customer is not moved', async () => {
+      const { ann, old, other, moveTo, ownerOf, balances } = await halfMoved(2);
+      expect(balances()).toEqual([0, 0]);
+      await expect(moveTo(old)).rejects.toThrow('could not be finished at Stripe');
+      expect(await ownerOf(old)).toBe(ann.id);
+      await moveTo(old);
+      expect(await ownerOf(old)).toBe(other.id);
+      expect(balances()).toEqual([0, -500]);
+    });
+
+    test('the retired customer is not moved while the other one is gone, and the next checkout gives the credit', async () => {
+      const { world, ann, old, target, moveTo, ownerOf, balances } = await halfMoved(1);
+      await world.merchant.customers.del(target);
+      await expect(moveTo(old)).rejects.toThrow('could not be finished at Stripe');
+      expect(await ownerOf(old)).toBe(ann.id);
+      await pressUpgrade(world, ann);
+      expect(balances()).toEqual([0, 0, -500]);
+    });
+
+    test('the credit goes with the one that has it, and no other customer gets it again', async () => {
+      // Stripe did it, but its answer was lost.
+      const { world, ann, target, moveTo, balances } = await halfMoved(1, true);
+      expect(balances()).toEqual([0, -500]);
+      await moveTo(target);
+      await pressUpgrade(world, ann);
+      expect(balances()).toEqual([0, -500, 0]);
+    });
   });
 
   test('tells Stripe the address of a retired customer, but no later one, because a page of the portal would show it', async () => {

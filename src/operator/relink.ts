@@ -13,7 +13,7 @@ import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
-import { carryBalances } from '../stripe/carry-balance.ts';
+import { carryBalances, isHalfMoved } from '../stripe/carry-balance.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
 import { endFirstPayment, expire } from '../stripe/end-payments.ts';
 import { unlessGone } from '../stripe/missing.ts';
@@ -32,7 +32,7 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
  *
  * @param note the reason, for the audit of both accounts
  * @throws PlainError when there is no such customer or account, the account was deleted, or the customer's credit is being
- *   moved and Stripe cannot be reached
+ *   moved and that cannot be finished at Stripe
  */
 export async function relink(
   context: CommandContext,
@@ -42,7 +42,7 @@ export async function relink(
 ): Promise<CommandResult> {
   const { db, config, stripe, now } = context;
   const to = await accountOf(context, who);
-  await finishBalanceMove(context, customerId);
+  await finishBalanceMoves(context, customerId);
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
   const programme = programmeOf(config);
   const { fromId, changes, closed } = await inTransaction(db, now, async (tx) => {
@@ -102,20 +102,24 @@ export async function relink(
 }
 
 /**
- * Finishes the move of what Stripe owes a retired customer (`carryBalances`) if one has begun. The credit may have been
- * taken from the customer already, and no checkout of its next owner would give it to the other one.
+ * Finishes the moves of what Stripe owes a retired customer (`carryBalances`) that have begun from this customer or to it.
+ * Once it has another owner, no checkout would finish them, or one would repeat them.
  */
-async function finishBalanceMove({ db, stripe, now }: CommandContext, id: string): Promise<void> {
-  const { userId, balanceTo, balanceMovedAt } = (await db.customer.findUnique({ where: { id } })) ?? {};
-  if (!userId || !balanceTo || balanceMovedAt) return;
-  const [unfinished] = await leftOver([id], async () => {
-    if (stripe) await carryBalances({ db, stripe }, userId, balanceTo, now);
-    return stripe !== null;
+async function finishBalanceMoves({ db, stripe, now }: CommandContext, id: string): Promise<void> {
+  const begun = await db.customer.findMany({
+    where: { OR: [{ id }, { balanceTo: id }], retiredAt: { not: null }, balanceMovedAt: null },
   });
-  if (unfinished === undefined) return;
-  throw new PlainError(
-    `What Stripe owes ${id} is being moved to ${balanceTo}, and Stripe could not be reached to finish that. Nothing was changed. Check STRIPE_API_KEY, or try again later.`,
-  );
+  for (const { id: from, userId, balanceTo } of begun) {
+    const [unfinished] = await leftOver([from], async () => {
+      if (!stripe) return balanceTo === null;
+      if (userId !== null && balanceTo !== null) await carryBalances({ db, stripe }, userId, balanceTo, now);
+      return !(await isHalfMoved({ db, stripe }, from));
+    });
+    if (unfinished !== undefined)
+      throw new PlainError(
+        `What Stripe owes ${from} is being moved to another customer, and that could not be finished at Stripe. ${id} was not moved. Check STRIPE_API_KEY, or try again later. The account's next checkout finishes it, too.`,
+      );
+  }
 }
 
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';

@@ -71,7 +71,7 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
       orderBy: [{ retiredAt: 'asc' }, { id: 'asc' }],
     });
     return decided.flatMap(({ id: from, balanceTo: target, retiredAt, balanceTries: tries }) =>
-      target && retiredAt ? [{ from, target, mark: `${from}-${isoText(retiredAt)}`, tries }] : [],
+      target && retiredAt ? [{ from, target, mark: markOf(from, retiredAt), tries }] : [],
     );
   });
 }
@@ -89,7 +89,6 @@ async function moveBalance(
   { from, target, mark, tries }: Move,
   noteRefusal: () => Promise<void>,
 ): Promise<'moved' | 'kept' | 'target-gone'> {
-  const isMarked = ({ metadata }: Stripe.CustomerBalanceTransaction) => metadata?.['balanceMove'] === mark;
   const add = (customer: string, amount: number, currency: string, half: string) =>
     stripe.customers
       .createBalanceTransaction(
@@ -109,19 +108,37 @@ async function moveBalance(
   const customer = await unlessGone(() => stripe.customers.retrieve(from));
   if (!customer || customer.deleted) return 'moved';
   const { balance, currency } = customer;
-  let taken = (await newestTransactions(stripe, from)).find(isMarked);
+  let taken = await markedTransaction(stripe, from, mark);
   // A negative balance is credit.
   if (!taken && (balance >= 0 || !currency)) return 'moved';
   if (receiver.currency && receiver.currency !== (taken?.currency ?? currency)) return 'kept';
   taken ??= await add(from, -balance, currency ?? '', 'from');
-  if (!(await newestTransactions(stripe, target)).some(isMarked))
+  if (!(await markedTransaction(stripe, target, mark)))
     await add(target, -taken.amount, taken.currency, `to-${target}-from`);
   return 'moved';
 }
 
-async function newestTransactions(
-  stripe: Stripe,
-  customer: string,
-): Promise<Stripe.CustomerBalanceTransaction[]> {
-  return (await stripe.customers.listBalanceTransactions(customer, { limit: 100 })).data;
+/**
+ * Whether what Stripe owed a retired customer was taken from it, and is still to be given to another one.
+ *
+ * @throws StripeError when Stripe cannot be reached or answers with an error
+ */
+export async function isHalfMoved(
+  { db, stripe }: { db: Db; stripe: Stripe },
+  customerId: string,
+): Promise<boolean> {
+  const { retiredAt, balanceMovedAt } = await db.customer.findUniqueOrThrow({ where: { id: customerId } });
+  if (!retiredAt || balanceMovedAt) return false;
+  const mark = markOf(customerId, retiredAt);
+  return Boolean(await unlessGone(() => markedTransaction(stripe, customerId, mark)));
+}
+
+function markOf(customerId: string, retiredAt: Date): string {
+  return `${customerId}-${isoText(retiredAt)}`;
+}
+
+/** The half of a move that a customer has had, among its newest balance transactions. */
+async function markedTransaction(stripe: Stripe, customer: string, mark: string) {
+  const { data } = await stripe.customers.listBalanceTransactions(customer, { limit: 100 });
+  return data.find(({ metadata }) => metadata?.['balanceMove'] === mark);
 }
