@@ -102,8 +102,8 @@ function isMailServer(value: string): boolean {
 }
 
 /**
- * Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. Parsed as it is when mail is sent: an unquoted colon in
- * the name would make it a group of addresses.
+ * Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. It is parsed in the same way as when mail is sent: an
+ * unquoted colon in the name would make it a group of addresses.
  */
 function isMailbox(value: string): boolean {
   const [mailbox, ...others] = addressparser(value);

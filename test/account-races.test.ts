@@ -304,7 +304,7 @@ describe.runIf(SIDE_BY_SIDE)('while Stripe answers with the session of a new che
 describe('an address is proven while', () => {
   const NEW = 'new@example.com';
   const MOVED = 'NEW."email" <> OLD."email"';
-  /** By this write the address has changed. */
+  /** The write that shows the address has changed. */
   const ADDRESS_CHANGED: Point = ['INSERT', 'OutboxItem', `NEW."kind" = 'mail.address-changed'`];
 
   /** Ann has asked for another address; two servers can prove it. */

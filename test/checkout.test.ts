@@ -8,6 +8,7 @@ import type { Person, TestServer } from './support/server.ts';
 import {
   deliverWaiting,
   letBankDecide,
+  refuseToExpire,
   openSessions,
   passTime,
   pressUpgrade,
@@ -198,6 +199,17 @@ describe('a checkout', () => {
     expect(answer.statusCode).toBe(409);
     expect(answer.body).toContain('Your last payment is still waiting for your bank’s approval.');
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
+    expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
+  });
+
+  test('of another plan is refused while the first page is open and Stripe does not close it', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    refuseToExpire(world);
+    const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('Your last payment is still waiting for your bank’s approval.');
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
 

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 
-import { Stripe } from 'stripe';
 import { describe, expect, inject, test, vi } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
@@ -9,22 +8,14 @@ import { relink } from '../src/operator/relink.ts';
 import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
-import {
-  clientOf,
-  DAY,
-  deleteAccount,
-  deliver,
-  PASSWORD,
-  postForm,
-  signUp,
-  userRow,
-} from './support/server.ts';
+import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   letBankDecide,
   passTime,
   paymentOf,
   pressUpgrade,
+  refuseToExpire,
   sessionIdOf,
   startWorld,
   subscribe,
@@ -127,9 +118,10 @@ describe('deleting an account', () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
-    const refused = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
-    vi.spyOn(clientOf(world).checkout.sessions, 'expire').mockRejectedValueOnce(refused);
-    expect((await deleteAccount(world, ann)).statusCode).toBe(502);
+    refuseToExpire(world);
+    const answer = await deleteAccount(world, ann);
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('a payment is still waiting');
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });

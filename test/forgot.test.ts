@@ -92,7 +92,7 @@ async function ownerOf(server: TestServer, person: Person): Promise<Person> {
 const proven = ({ db, clock }: TestServer, { id }: Person) =>
   db.user.update({ where: { id }, data: { emailProvenAt: clock.now } });
 
-/** What the plan costs that a person buys after a reset. */
+/** The invoice of the plan that a person buys after a reset. */
 async function nextInvoice(world: World, person: Person) {
   await subscribe(world, await ownerOf(world, person));
   const [invoice] = (await world.merchant.invoices.list({ limit: 1 })).data;
@@ -250,7 +250,7 @@ describe('asking for a reset link', () => {
     expect(late.body).toContain('href="/forgot"');
   });
 
-  test('keeps what was typed when it is no address', async () => {
+  test('keeps what was typed when it is not an address', async () => {
     const server = await startTestServer(MAIL);
     const answer = await postForm(server.app, '/forgot', { email: '"><b>ann' });
     expect(answer.statusCode).toBe(400);
@@ -916,6 +916,18 @@ describe('a reset link that was mailed', () => {
     await pressUpgrade(world, ann);
     expect(await world.merchant.customers.retrieve(old)).toMatchObject({ balance: -500 });
     expect(await world.merchant.customers.retrieve(id)).toMatchObject({ balance: 100 });
+  });
+
+  test('moves that credit to a later customer when the one that was to get it has another currency and is retired too', async () => {
+    const { world, ann, balances } = await owed();
+    const { id } = await world.merchant.customers.create({ email: 'ann@example.com' });
+    await world.merchant.customers.createBalanceTransaction(id, { amount: 100, currency: 'eur' });
+    await world.db.customer.create({ data: { id, userId: ann.id, ours: true } });
+    await pressUpgrade(world, ann);
+    await world.db.customer.update({ where: { id }, data: { retiredAt: world.clock.now } });
+    await world.db.checkout.deleteMany();
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, 100, -500]);
   });
 
   test('gives that credit to the customer in use when the one that was to get it is gone', async () => {

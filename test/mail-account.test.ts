@@ -40,7 +40,7 @@ test('the link in a reset mail sets a new password; a link that was replaced is 
   const { mailServer, server, sender, path } = await signedUp();
   await sender.wake();
   await sender.close();
-  // Of an unproven address, an email that waits is not replaced.
+  // For an unproven address, a waiting email would not be replaced.
   await server.db.user.updateMany({ data: { emailProvenAt: server.clock.now } });
   for (let asked = 0; asked < 2; asked += 1) {
     await postForm(server.app, '/forgot', { email: 'ann@example.com' });

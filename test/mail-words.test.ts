@@ -15,7 +15,7 @@ test.each(MAILS)('%s says the same as text and as HTML', (_what, mailFor, subjec
   expect(mail.text).not.toContain('\n\n\n');
   for (const text of [mail.text, shown]) {
     for (const sentence of says) expect(text).toContain(sentence);
-    // Whose it is, and whom to ask.
+    // The footer: who sent it, and whom to ask.
     expect(text).toContain('Tandem & Co, https://tandem.test');
     expect(text).toContain('Write to help@tandem.test.');
     // Nothing that was not filled in, and no address but the contact's.

@@ -162,7 +162,7 @@ describe('a mail server (design: rule 12)', () => {
     expect(back.mails.map(idOf).sort()).toEqual(failed.map(({ id }) => `<${id}@tandem.test>`));
   });
 
-  test('that greylists gets the email at a later try', async () => {
+  test('that greylists gets the email on a later attempt', async () => {
     const { mailServer, server, pay, items } = await invitation();
     const seen = new Set<string>();
     mailServer.refuse = (address) => {

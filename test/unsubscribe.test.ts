@@ -63,7 +63,7 @@ test('a request without a body or a content type works too, and repeating it cha
   }
 });
 
-test('a link that is none of ours does nothing', async () => {
+test('a link that is not one of ours does nothing', async () => {
   const server = await startTestServer(MAIL);
   const [ann, bob] = [await signUp(server, 'ann@example.com'), await signUp(server, 'bob@example.com')];
   const signature = pathFor(server, ann).split('.').at(-1) ?? '';

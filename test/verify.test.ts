@@ -31,6 +31,7 @@ import {
   beforeCancellation,
   deliverWaiting,
   letBankDecide,
+  refuseToExpire,
   passTime,
   pressUpgrade,
   sessionIdOf,
@@ -759,6 +760,30 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
     expect(await userOf(world, holder)).toMatchObject({ deletedAt: START });
+  });
+
+  test('is let in at once when its own mailed link proves the address meanwhile', async () => {
+    const { world, holder, path } = await whileBankDecides();
+    const own = await provePath(world, holder);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(409);
+    expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(401);
+    await postForm(world.app, own, {});
+    expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(303);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(409);
+    expect(await userOf(world, holder)).toMatchObject({ email: 'new@example.com', deletedAt: null });
+  });
+
+  test('is not deleted while a payment page is open that Stripe does not close', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    await pressUpgrade(world, holder);
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+    refuseToExpire(world);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(409);
+    expect(await userOf(world, holder)).toMatchObject({ deletedAt: null });
+    expect((await postForm(world.app, path, {})).statusCode).toBe(200);
   });
 
   test('is let in again once the bank has approved its first payment and the link is used again', async () => {

@@ -22,8 +22,8 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
 
 /**
  * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed
- * after another account with the same address had its trial. Such a trial gives no access; the plan begins with its first
- * payment.
+ * after another account with the same address had its trial, and a payment link can give this account another one. Such a
+ * trial gives no access; the plan begins with its first payment.
  *
  * @returns the subscriptions with the decisions applied
  */
@@ -50,8 +50,8 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   const given = [...tx.rows.subscriptions.values()].filter(({ trialHash }) => trialHash !== null);
   if (byAnother > 0 || given.some((one) => isOfAnother(tx, user, one)))
     return { ...subscription, trialRefused: true };
-  // Only an operator gives an account a second trial: at Stripe, or by moving a customer here (`relink`). A payment link
-  // with a trial would give one each time.
+  // A second trial counts only on a customer that we created, where an operator gave it at Stripe, or on one that an
+  // operator moved here (`relink`). A payment link with a trial would give one each time.
   if (hadTrial(tx, user, subscription) && tx.rows.customers.get(subscription.customerId)?.ours !== true)
     return { ...subscription, trialRefused: true };
   const again = held > 0 || given.some(({ trialHash }) => trialHash === user.emailHash);

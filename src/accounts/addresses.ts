@@ -33,7 +33,10 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
  * @param ended what was cancelled at Stripe for it: perhaps trials whose events are still to come
  */
 export async function releaseTrials(tx: Tx, { id }: User, ended: EndedAtStripe): Promise<void> {
-  for (const subscription of ended.subscriptions) {
+  const own = await tx.customer.findMany({ where: { userId: id }, select: { id: true } });
+  const ids = own.map((customer) => customer.id);
+  // An operator may have moved a customer to another account since.
+  for (const subscription of ended.subscriptions.filter(({ customerId }) => ids.includes(customerId))) {
     await tx.subscription.upsert({
       where: { id: subscription.id },
       create: { ...subscription, trialReleased: true },

@@ -100,15 +100,17 @@ async function change(
  * Mails the link that proves a user's address, or their pending one, once more.
  *
  * @param address the only address that the email may be sent to
+ * @returns false when that address is no longer to be proven
  */
-export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<void> {
-  await inTransaction(db, now, async (tx) => {
+export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<boolean> {
+  return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
     const toProve = user && addressToProve(user, tx.now);
-    if (toProve?.address !== address) return;
+    if (toProve?.address !== address) return false;
     // Extends the deadline of the change.
     if (toProve.isChange) await tx.user.update({ where: { id: userId }, data: { pendingEmailAt: tx.now } });
     await queueProof(tx, userId, toProve);
+    return true;
   });
 }
 

@@ -52,7 +52,9 @@ export async function deleteAccount(
   if (found.deletedAt) return null;
   const verified = await verifyUser(found, typed.currentPassword);
   if (!verified) return 'wrong-password';
-  const ended = await cancelSubscriptions(parts, userId, await expireOpenCheckout(parts, userId));
+  const checkout = await expireOpenCheckout(parts, userId);
+  if (checkout === 'being-paid') return 'payment-pending';
+  const ended = await cancelSubscriptions(parts, userId, checkout);
   if (typeof ended === 'string') return ended;
   const refusal = await inTransaction(db, now, async (tx): Promise<DeletionRefusal | null> => {
     const user = await lockVerified(tx, verified);

@@ -129,7 +129,7 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
   const toProve = user && provenBy(secret, token, user, tx.now);
   if (!toProve || toProve.isChange) return 'link-gone';
   if (user.emailProvenAt === null)
-    await tx.user.update({ where: { id: userId }, data: { emailProvenAt: tx.now } });
+    await tx.user.update({ where: { id: userId }, data: { emailProvenAt: tx.now, shutOutUntil: null } });
   return null;
 }
 

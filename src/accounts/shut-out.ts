@@ -12,7 +12,7 @@ const SHUT_OUT_SECONDS = 600;
  * Shuts the holder of an unclaimed account out for `SHUT_OUT_SECONDS`, during which Stripe is asked: ends its sessions
  * and its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could
  * take the address to another account or open another checkout. The shut-out ends by itself, because the account may
- * turn out to be paid for.
+ * turn out to be claimed.
  *
  * @param tx must hold the user's lock
  */
@@ -25,7 +25,7 @@ export async function shutOut(tx: Tx, userId: string): Promise<void> {
   await closeAllSessions(tx, userId);
 }
 
-/** Lets a shut-out account be used again at once, because it turned out to be paid for. */
+/** Lets a shut-out account be used again at once, because it turned out to be claimed. */
 export async function letIn(tx: Tx, userId: string): Promise<void> {
   await tx.user.updateMany({ where: { id: userId }, data: { shutOutUntil: null } });
 }

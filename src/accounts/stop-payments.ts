@@ -22,15 +22,15 @@ export interface StoppedPayments {
    */
   checkout: Checkout | null;
   /**
-   * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its
-   * bank's approval.
+   * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment is being made, or
+   * still awaits its bank's approval.
    */
   state: 'none' | 'pending' | 'paid';
 }
 
 /**
  * Closes an account's open checkout and ends first payments that await a bank's approval, and only then asks whether
- * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it.
+ * anybody has paid: before an account is emptied or deleted for somebody else, it must be impossible to pay for it.
  * Another checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's
  * lock.
  *
@@ -39,6 +39,7 @@ export interface StoppedPayments {
 export async function stopPayments(parts: PaymentParts, userId: string): Promise<StoppedPayments> {
   const { db, stripe, programme } = parts;
   const checkout = await expireOpenCheckout(parts, userId);
+  if (checkout === 'being-paid') return { checkout: null, state: 'pending' };
   if (!stripe) return { checkout, state: 'none' };
   const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   let isPending = false;
@@ -52,15 +53,16 @@ export async function stopPayments(parts: PaymentParts, userId: string): Promise
 /**
  * Closes an account's open checkout at Stripe, so that it can no longer be completed.
  *
+ * @returns the checkout as it was read, or null when there is none; `being-paid` when Stripe does not close it
  * @throws StripeError when Stripe cannot be reached, or the session exists only in the other mode
  */
 export async function expireOpenCheckout(
   { db, stripe }: Pick<PaymentParts, 'db' | 'stripe'>,
   userId: string,
-): Promise<Checkout | null> {
+): Promise<Checkout | null | 'being-paid'> {
   const checkout = await db.checkout.findUnique({ where: { userId } });
-  if (stripe && checkout?.sessionId) await expire(stripe, checkout.sessionId);
-  return checkout;
+  const isClosed = !stripe || !checkout?.sessionId || (await expire(stripe, checkout.sessionId));
+  return isClosed ? checkout : 'being-paid';
 }
 
 /** Whether two reads of an account's checkout found the same session, or none. */

@@ -41,7 +41,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     // A reversal of 0 seconds means that all the credit had been used: nothing was taken and nothing can be
     // given back.
     const took = reversals.filter(({ seconds }) => seconds > 0);
-    const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
+    const tookNothing = reversals.filter((entry) => entry.seconds === 0 && !countsAgain(entry, told));
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
     const inTurn: Parameters<typeof add>[] = [
       [
@@ -70,6 +70,11 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
  */
 function isLast({ seq, kind, referralId }: ToldEntry, entries: readonly ToldEntry[]): boolean {
   return !entries.some((other) => other.kind === kind && other.referralId === referralId && other.seq > seq);
+}
+
+/** Whether the payment whose credit was reversed counts again. */
+function countsAgain({ seq, referralId }: ToldEntry, entries: readonly ToldEntry[]): boolean {
+  return entries.some((one) => one.kind === 'restoration' && one.referralId === referralId && one.seq > seq);
 }
 
 function lastOf(entries: readonly ToldEntry[]): number {

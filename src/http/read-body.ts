@@ -26,7 +26,7 @@ const CHUNKS_OF_READ = 32;
  * Node discards after the answer are not counted; `closeUnreadBodies` closes the connection of a body in chunks.
  *
  * @param behindProxy a proxy can pass on what it reads in chunks of any size; from anybody else, a body in small chunks is
- *   cut off, and one with trailers, which no browser sends
+ *   cut off, and so is one with trailers, which no browser sends
  */
 export function cutOffTinyPieces(server: Server, behindProxy: boolean): void {
   server.on('request', (request: IncomingMessage) => {

@@ -135,8 +135,7 @@ const AFTER_COMMIT: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries:
 
 /** Closes a checkout at Stripe without waiting for the server's outbox, which tries again if this fails. */
 async function closeNow(stripe: Stripe | null, sessionId: string): Promise<boolean> {
-  if (stripe) await expire(stripe, sessionId, AFTER_COMMIT);
-  return stripe !== null;
+  return stripe !== null && (await expire(stripe, sessionId, AFTER_COMMIT));
 }
 
 /** Subscriptions that would be a user's second if the bank approved their first payment. */

@@ -79,8 +79,8 @@ const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
 ];
 
 /**
- * The item that has waited longest, if it is stuck. Left out are what a stranger's unusable address causes, what only waits
- * for another item, and emails to the operator: if one of them cannot leave, neither can the next.
+ * The item that has waited longest, if it is stuck. It leaves out failures caused by a stranger's unusable address, items
+ * that only wait for another one, and emails to the operator: if one of those cannot be sent, neither can the next.
  */
 async function oldestStuck(
   db: Db,

@@ -27,7 +27,7 @@ export interface MailerContext {
 /** An email that waits for an older one looks again this long after the older one's next try, s. */
 const AFTER_OLDER_SECONDS = 60;
 
-/** It looks after this long at the latest, s: an operator may have sent the older one again. */
+/** It looks again after at most this long, s: an operator may have sent the older one again. */
 const LOOK_SECONDS = 15 * 60;
 
 /**

@@ -28,8 +28,10 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
     }
     if (!stripe) return again('STRIPE_API_KEY is not set.');
     if (work.kind === 'stripe.expire-checkout') {
-      await expire(stripe, work.data.sessionId);
-      return { status: 'done' };
+      const isClosed = await expire(stripe, work.data.sessionId);
+      return isClosed
+        ? { status: 'done' }
+        : again('Stripe does not close the checkout. It may be being paid.');
     }
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, item.address, now());
     return told === 'told'

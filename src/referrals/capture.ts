@@ -11,7 +11,7 @@ import { findReferrer } from './codes.ts';
  * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
  * address.
  *
- * If the user already has a referral, it stays. There is none if the user has invited the owner of this code, which is
+ * If the user already has a referral, it stays. None is created if the user has invited the owner of this code, which is
  * possible only when an account is emptied: two accounts must not refer each other.
  *
  * @param tx the transaction that creates the user, or empties the account

@@ -33,7 +33,8 @@ export async function carryBalances(
           await tx.customer.updateMany({ where, data });
         });
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
-      if (moved === 'target-gone') await note({ balanceTo: null });
+      // The target of the next checkout may have the right currency.
+      if (moved === 'target-gone' || (moved === 'kept' && round === 2)) await note({ balanceTo: null });
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
     }
   }

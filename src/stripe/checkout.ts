@@ -101,7 +101,7 @@ export async function openCheckout(
         (await isCustomerUsable(db, idOf(session.customer)))
       )
         return session.url;
-      await expire(stripe, session.id);
+      if (!(await expire(stripe, session.id))) throw new CheckoutImpossible('payment-pending');
       // Look again before replacing it: it may have been paid at the last moment.
       continue;
     }
@@ -179,7 +179,7 @@ async function sessionOf(
     });
     if (noted === true) return session;
     // Another tab replaced the checkout meanwhile, or a stranger may hold this session: it must not be paid.
-    await expire(stripe, session.id);
+    if (!(await expire(stripe, session.id))) throw new CheckoutImpossible('payment-pending');
     if (noted === 'account-changed') throw new CheckoutImpossible(noted);
     return null;
   } catch (error) {

@@ -9,22 +9,23 @@ import type { Products } from './objects/subscription-shape.ts';
 /**
  * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
  *
- * @throws StripeError when Stripe cannot be reached or refuses while the session is open, or the session exists only in
- *   the other mode
+ * @returns false when Stripe refuses although the session is open: a payment in it may be under way
+ * @throws StripeError when Stripe cannot be reached, or the session exists only in the other mode
  */
 export async function expire(
   stripe: Stripe,
   sessionId: string,
   options: Stripe.RequestOptions = {},
-): Promise<void> {
+): Promise<boolean> {
   try {
     await stripe.checkout.sessions.expire(sessionId, {}, options);
+    return true;
   } catch (error) {
     const absence = absenceOf(error);
-    if (absence === 'gone') return;
+    if (absence === 'gone') return true;
     if (!(error instanceof Stripe.errors.StripeInvalidRequestError) || absence === 'other-mode') throw error;
-    // Stripe refuses when the session is over. A payment may be under way in one that is open.
-    if ((await stripe.checkout.sessions.retrieve(sessionId, {}, options)).status === 'open') throw error;
+    // Stripe refuses when the session is over.
+    return (await stripe.checkout.sessions.retrieve(sessionId, {}, options)).status !== 'open';
   }
 }
 

@@ -29,7 +29,8 @@ export async function anyLiveAtStripe(
  * Opens the customer portal at Stripe, for the customer whose subscription is live if there are several.
  * https://docs.stripe.com/api/customer_portal/sessions/create
  *
- * @returns the portal's URL; null when the user has no customer that Stripe knows, apart from retired ones that never paid
+ * @returns the portal's URL; null when the user has no customer that Stripe knows, apart from retired ones that have no live
+ *   plan and never paid
  * @throws StripeError when Stripe refuses or cannot be reached, or the customer exists only in the other mode
  */
 export async function openPortal(context: BillingContext, user: User, now: Date): Promise<string | null> {

@@ -29,6 +29,14 @@ test('news of days that are taken, given back and taken again names them once', 
   ]);
 });
 
+test('news of days that were used up says nothing of a payment that counts again', () => {
+  const usedUp = entries(['reversal', 1], ['restoration', 2]).map((entry) => ({ ...entry, seconds: 0 }));
+  expect(texts(usedUp)).toEqual([]);
+  expect(texts(usedUp.slice(0, 1))).toEqual([
+    'A friend’s first payment no longer counts. You had already used the free days you got for it, so nothing was removed.',
+  ]);
+});
+
 describe('news of days whose payment had gone back before it converted', () => {
   test('is none while they are taken', () => {
     expect(texts(entries(['grant', 1], ['reversal', 1]))).toEqual([]);

@@ -104,6 +104,13 @@ export function letBankDecide(world: World): void {
   vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
 }
 
+/** Makes the next attempt to expire a checkout fail, as it may while a payment in it is under way. */
+export function refuseToExpire(world: World): void {
+  const error = { type: 'invalid_request_error', statusCode: 400 } as const;
+  const refused = new Stripe.errors.StripeInvalidRequestError(error);
+  vi.spyOn(clientOf(world).checkout.sessions, 'expire').mockRejectedValueOnce(refused);
+}
+
 /** Does something right before the next checkout is expired at Stripe, or right after. */
 export function aroundExpiry(
   world: World,

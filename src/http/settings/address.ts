@@ -16,7 +16,7 @@ import {
   TOO_MANY_ATTEMPTS,
 } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayMail, mayMailChange, mayNotify } from '../may-mail.ts';
+import { mayMail, mayMailChange, mayNotify, uncountMails } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
@@ -105,8 +105,8 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
         return sendSettings(context, request, reply.status(429), user, {
           proving: { error: TOO_MANY_MAILS },
         });
-      await mailProofAgain(db, user.id, address, now());
-      setFlash(request, reply, 'proof-mailed');
+      if (await mailProofAgain(db, user.id, address, now())) setFlash(request, reply, 'proof-mailed');
+      else await uncountMails(request);
       return reply.redirect('/settings', 303);
     },
   );

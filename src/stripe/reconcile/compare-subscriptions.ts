@@ -18,8 +18,8 @@ import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 
 /**
- * Every subscription of any status, and those of ours that Stripe does not list. A bounded run still compares all
- * that are not over, whatever their age.
+ * Every subscription that Stripe lists, of any status, and those of ours that it does not list and that have not ended as
+ * far as we know. A bounded run still compares all that are not over, whatever their age.
  */
 export const compareSubscriptions: Comparison = async (context) => {
   const { subscriptions } = context.stripe;
