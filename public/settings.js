@@ -60,8 +60,8 @@ function stateOf({ tier, subscription }) {
   return [tier, subscription?.status, subscription?.currentPeriodEnd].join(' ');
 }
 
-// A double click would send a form twice, and the browser would show the answer to the second request: "wrong
-// password" after a change of password.
+// A double click would send a form twice, and the browser would show the answer to the second request: the
+// login page, if a change of password has just ended the session.
 const DOUBLE_CLICK_MS = 1000;
 
 for (const form of document.forms) {

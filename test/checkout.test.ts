@@ -197,7 +197,7 @@ describe('a checkout', () => {
     letBankDecide(world);
     const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
     expect(answer.statusCode).toBe(409);
-    expect(answer.body).toContain('Your last payment is still waiting for your bank’s approval.');
+    expect(answer.body).toContain('Your last payment is still being processed.');
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
@@ -209,7 +209,7 @@ describe('a checkout', () => {
     refuseToExpire(world);
     const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
     expect(answer.statusCode).toBe(409);
-    expect(answer.body).toContain('Your last payment is still waiting for your bank’s approval.');
+    expect(answer.body).toContain('Your last payment is still being processed.');
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
 

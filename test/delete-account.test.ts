@@ -82,7 +82,7 @@ describe('deleting an account', () => {
     const early = await deleteAccount(world, ann);
     expect([early.statusCode, early.body]).toEqual([
       409,
-      expect.stringContaining('a payment is still waiting for your bank’s approval'),
+      expect.stringContaining('a payment is still being processed'),
     ]);
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     const invoices = [...world.sandbox.objects.invoices.values()];
@@ -121,7 +121,7 @@ describe('deleting an account', () => {
     refuseToExpire(world);
     const answer = await deleteAccount(world, ann);
     expect(answer.statusCode).toBe(409);
-    expect(answer.body).toContain('a payment is still waiting');
+    expect(answer.body).toContain('a payment is still being processed');
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });

@@ -359,7 +359,7 @@ describe('a trial is given once for each address (design: rule 11)', () => {
       url: '/settings?checkout=done',
       headers: { cookie: first.cookie },
     });
-    expect(page.body).toContain('has had the free trial');
+    expect(page.body).toContain('have already had the free trial');
     expect(page.body).toContain('17 January 2027');
     expect(page.body).toContain('Manage billing');
     await expectSound(server);

@@ -754,7 +754,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const answer = await postForm(world.app, path, {});
     expect([answer.statusCode, answer.body]).toEqual([
       409,
-      expect.stringContaining('a payment for another account with this address is still waiting'),
+      expect.stringContaining('a payment for another account with this address is still being processed'),
     ]);
     expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(401);
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });

@@ -32,13 +32,12 @@ export function admitTrials(
   user: UserRow,
   subscriptions: readonly Subscription[],
 ): readonly Subscription[] {
-  if (!subscriptions.some(isUndecided)) return subscriptions;
-  return subscriptions.map((one) => {
-    if (!isUndecided(one)) return one;
-    const decided = decide(tx, user, one);
-    tx.rows.subscriptions.set(one.id, decided);
-    return decided;
-  });
+  const undecided = subscriptions.filter(isUndecided);
+  const began = ({ createdAt }: Subscription): number => createdAt?.getTime() ?? 0;
+  // The oldest first: another trial of the account can be a second one.
+  for (const one of undecided.toSorted((a, b) => began(a) - began(b)))
+    tx.rows.subscriptions.set(one.id, decide(tx, user, one));
+  return subscriptions.map((one) => tx.rows.subscriptions.get(one.id) ?? one);
 }
 
 function isUndecided({ status, counts, trialHash, trialRefused, trialReleased }: Subscription): boolean {

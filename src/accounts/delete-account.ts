@@ -121,7 +121,7 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Whether an account has a checkout or a customer by now that `ended` does not cover: another tab opened the checkout, or
+ * Whether an account by now has a checkout or a customer that `ended` does not cover: another tab opened the checkout, or
  * the customer was linked, and a payment could arrive for an account that is deleted or emptied.
  *
  * @param tx holds the user's lock

@@ -245,7 +245,7 @@ async function tryReset(
 }
 
 /**
- * Keeps the account's customers out of new checkouts, and has an open checkout closed. Somebody else may have opened them,
+ * Keeps the account's customers out of new checkouts, and has an open checkout closed. Somebody else may have started them,
  * and may still have a page of Stripe's portal open: there, they could see and change the plan that the owner buys later.
  * `ensureCustomer` creates another customer then.
  */

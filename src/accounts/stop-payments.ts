@@ -18,7 +18,7 @@ export interface PaymentParts {
 export interface StoppedPayments {
   /**
    * The account's checkout as it was read; null when there was none. If it had a session, and a key is configured, the
-   * session can no longer be completed.
+   * session can no longer be completed. Null, too, if Stripe does not close the session; `state` is `pending` then.
    */
   checkout: Checkout | null;
   /**

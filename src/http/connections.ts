@@ -24,7 +24,8 @@ const CUT_OFFS_OF_SITE = 5;
  * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) between a request's
  * headers and the end of its answer, or closes them at once without a request: Node accepts one connection per turn of
  * the event loop, so all of these make others wait. The same happens to a home and to a site (`countByClient`) at several
- * times these numbers.
+ * times these numbers, except that a site keeps its connections if only newcomers beyond its own limit were refused: they can
+ * all be of one home.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -98,11 +99,10 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     const hasSiteTooMany = ofSite.size >= connectionsOfSite;
     if (isShutOut(address) || hasTooMany || hasSiteTooMany || !makeRoom(site)) {
       socket.destroy();
-      if (hasTooMany || hasSiteTooMany) {
-        if (hasTooMany) refusals.count(address);
-        else refusals.countOfSite(address);
+      if (hasTooMany) {
+        refusals.count(address);
         shutOutIfReached();
-      }
+      } else if (hasSiteTooMany) refusals.countOfSite(address);
       return;
     }
     const since = performance.now();

@@ -64,7 +64,7 @@ const FLASHES = {
   },
   'payment-pending': {
     kind: 'info',
-    text: 'You are logged in. Your last payment is still waiting for your bank’s approval, so please choose a plan again in a few minutes.',
+    text: 'You are logged in. Your last payment is still being processed, so please choose a plan again in a few minutes.',
   },
   'code-at-sign-up': {
     kind: 'info',

@@ -41,8 +41,8 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 
 /**
  * Refuses requests with too many headers: reading one costs about a microsecond, and Node reads thousands of them. A
- * proxy keeps its connection, which others use next; there, call it after `boundRequestsUnderWay`, because the refusal,
- * too, must wait for its turn.
+ * proxy's connection stays open, because other clients use it next. Behind a proxy, therefore, call this after
+ * `boundRequestsUnderWay`: the refusal, too, must wait for its turn.
  */
 export function refuseManyHeaders(app: FastifyInstance, { headers }: Bounds, behindProxy: boolean): void {
   app.addHook('onRequest', function refuseIfManyHeaders({ raw }, reply, done) {

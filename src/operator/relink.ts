@@ -13,10 +13,11 @@ import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
-import { carryBalances, isHalfMoved } from '../stripe/carry-balance.ts';
+import { settleBalances } from '../stripe/carry-balance.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
 import { endFirstPayment, expire } from '../stripe/end-payments.ts';
 import { unlessGone } from '../stripe/missing.ts';
+import { sentence } from '../wording.ts';
 import { describeChange } from './audit.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';
@@ -26,9 +27,10 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
 
 /**
  * `relink`: moves a Stripe customer that was linked to the wrong account, or to none, with everything that follows for
- * both accounts, in one transaction. Then it closes open checkouts at Stripe, and ends unapproved first payments that would
- * make a second subscription. Nothing else would end them if the command died after the transaction, so when the account has
- * the customer already, only this last step is done.
+ * both accounts, in one transaction. Before, it settles moves of a balance from or to the customer at Stripe.
+ * Afterwards it closes open checkouts there, and ends unapproved first payments that would make a second subscription.
+ * Nothing else would end them if the command died after the transaction, so when the account has the customer already, only
+ * this last step is done.
  *
  * @param note the reason, for the audit of both accounts
  * @throws PlainError when there is no such customer or account, the account was deleted, or the customer's credit is being
@@ -42,7 +44,8 @@ export async function relink(
 ): Promise<CommandResult> {
   const { db, config, stripe, now } = context;
   const to = await accountOf(context, who);
-  await finishBalanceMoves(context, customerId);
+  const known = await db.customer.findUnique({ where: { id: customerId }, select: { userId: true } });
+  if (!to.deletedAt && known?.userId !== to.id) await settleMoves(context, customerId);
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
   const programme = programmeOf(config);
   const { fromId, changes, closed } = await inTransaction(db, now, async (tx) => {
@@ -102,24 +105,30 @@ export async function relink(
 }
 
 /**
- * Finishes the moves of what Stripe owes a retired customer (`carryBalances`) that have begun from this customer or to it.
- * Once it has another owner, no checkout would finish them, or one would repeat them.
+ * Settles balance moves from and to a customer (`settleBalances`) before it gets another owner.
+ *
+ * @throws PlainError when that fails
  */
-async function finishBalanceMoves({ db, stripe, now }: CommandContext, id: string): Promise<void> {
-  const begun = await db.customer.findMany({
-    where: { OR: [{ id }, { balanceTo: id }], retiredAt: { not: null }, balanceMovedAt: null },
+async function settleMoves({ db, stripe, now }: CommandContext, id: string): Promise<void> {
+  const begun = await db.customer.count({
+    where: {
+      OR: [{ id, balanceTo: { not: null } }, { balanceTo: id }],
+      retiredAt: { not: null },
+      balanceMovedAt: null,
+    },
   });
-  for (const { id: from, userId, balanceTo } of begun) {
-    const [unfinished] = await leftOver([from], async () => {
-      if (!stripe) return balanceTo === null;
-      if (userId !== null && balanceTo !== null) await carryBalances({ db, stripe }, userId, balanceTo, now);
-      return !(await isHalfMoved({ db, stripe }, from));
-    });
-    if (unfinished !== undefined)
-      throw new PlainError(
-        `What Stripe owes ${from} is being moved to another customer, and that could not be finished at Stripe. ${id} was not moved. Check STRIPE_API_KEY, or try again later. The account's next checkout finishes it, too.`,
-      );
+  if (begun === 0) return;
+  let why = 'STRIPE_API_KEY is not set.';
+  try {
+    if (stripe && (await settleBalances({ db, stripe }, id, now))) return;
+    if (stripe) why = 'The credit was taken from it, and the customer that was to get it cannot have it.';
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    why = sentence(error.message);
   }
+  throw new PlainError(
+    `${id} was not moved, because credit is being moved from or to it at Stripe, and that could not be finished. ${why} Try again later.`,
+  );
 }
 
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';

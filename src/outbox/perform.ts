@@ -31,7 +31,7 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
       const isClosed = await expire(stripe, work.data.sessionId);
       return isClosed
         ? { status: 'done' }
-        : again('Stripe does not close the checkout. It may be being paid.');
+        : again('Stripe refuses to close the checkout: a payment may be under way.');
     }
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, item.address, now());
     return told === 'told'

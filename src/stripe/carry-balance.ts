@@ -5,7 +5,7 @@ import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { isoText, wholeSeconds } from '../instants.ts';
-import { unlessGone } from './missing.ts';
+import { noteCustomerMissing, unlessGone } from './missing.ts';
 import { isStored } from './stored-answer.ts';
 
 /**
@@ -33,8 +33,9 @@ export async function carryBalances(
           await tx.customer.updateMany({ where, data });
         });
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
+      if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
       // The target of the next checkout may have the right currency.
-      if (moved === 'target-gone' || (moved === 'kept' && round === 2)) await note({ balanceTo: null });
+      else if (moved === 'kept' && round === 2) await note({ balanceTo: null });
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
     }
   }
@@ -60,10 +61,10 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
     await lockCustomersOf(tx, userId);
     await lockUser(tx, userId);
     // A reset link may have retired it meanwhile.
-    const own = await tx.customer.findMany({ where: { userId, deletedAt: null } });
+    const own = await tx.customer.findMany({ where: { userId, deletedAt: null, missingAt: null } });
     const ids = own.map(({ id }) => id);
     if (own.some(({ id, retiredAt }) => id === to && retiredAt === null)) {
-      // An operator may have moved the target to another account.
+      // The target may be gone, or an operator may have moved it to another account.
       const open = [{ balanceTo: null }, { balanceTo: { notIn: ids } }];
       await tx.customer.updateMany({ where: { ...unmoved, OR: open }, data: { balanceTo: to } });
     }
@@ -83,13 +84,13 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
  * https://docs.stripe.com/billing/customer/balance
  *
  * @param noteRefusal called when Stripe may have stored an error as its answer to a half: the next try needs a new key
- * @returns `kept` when the target's currency is another one
+ * @returns `kept` when the target's currency is another one; `stuck` when it has become another one since the first half
  */
 async function moveBalance(
   stripe: Stripe,
   { from, target, mark, tries }: Move,
   noteRefusal: () => Promise<void>,
-): Promise<'moved' | 'kept' | 'target-gone'> {
+): Promise<'moved' | 'kept' | 'stuck' | 'target-gone'> {
   const add = (customer: string, amount: number, currency: string, half: string) =>
     stripe.customers
       .createBalanceTransaction(
@@ -112,7 +113,8 @@ async function moveBalance(
   let taken = await markedTransaction(stripe, from, mark);
   // A negative balance is credit.
   if (!taken && (balance >= 0 || !currency)) return 'moved';
-  if (receiver.currency && receiver.currency !== (taken?.currency ?? currency)) return 'kept';
+  if (receiver.currency && receiver.currency !== (taken?.currency ?? currency))
+    return taken ? 'stuck' : 'kept';
   taken ??= await add(from, -balance, currency ?? '', 'from');
   if (!(await markedTransaction(stripe, target, mark)))
     await add(target, -taken.amount, taken.currency, `to-${target}-from`);
@@ -120,14 +122,39 @@ async function moveBalance(
 }
 
 /**
- * Whether what Stripe owed a retired customer was taken from it, and is still to be given to another one.
+ * Settles balance moves from and to a customer that is about to get another owner. If its credit has been taken, the move is
+ * finished, because no checkout of the new owner would finish it. If it has been given another customer's credit, that move
+ * is noted as done; otherwise the old owner's next checkout would give the same credit again. Every other move is left to
+ * that checkout, which chooses another target, or does not happen.
  *
+ * @returns false when the customer's credit has been taken and could not be given to the other one
  * @throws StripeError when Stripe cannot be reached or answers with an error
  */
-export async function isHalfMoved(
-  { db, stripe }: { db: Db; stripe: Stripe },
+export async function settleBalances(
+  parts: { db: Db; stripe: Stripe },
   customerId: string,
+  now: Date,
 ): Promise<boolean> {
+  const { db, stripe } = parts;
+  const unmoved = { retiredAt: { not: null }, balanceMovedAt: null };
+  for (const { id, retiredAt } of await db.customer.findMany({
+    where: { ...unmoved, balanceTo: customerId },
+  })) {
+    const mark = retiredAt && markOf(id, retiredAt);
+    if (mark && (await unlessGone(() => markedTransaction(stripe, customerId, mark))))
+      await inTransaction(db, now, async (tx) => {
+        const where = { ...unmoved, id, balanceTo: customerId };
+        await tx.customer.updateMany({ where, data: { balanceMovedAt: tx.now } });
+      });
+  }
+  if (!(await isHalfMoved(parts, customerId))) return true;
+  const { userId, balanceTo } = await db.customer.findUniqueOrThrow({ where: { id: customerId } });
+  if (userId !== null && balanceTo !== null) await carryBalances(parts, userId, balanceTo, now);
+  return !(await isHalfMoved(parts, customerId));
+}
+
+/** Whether what Stripe owed a retired customer was taken from it, and is still to be given to another one. */
+async function isHalfMoved({ db, stripe }: { db: Db; stripe: Stripe }, customerId: string): Promise<boolean> {
   const { retiredAt, balanceMovedAt } = await db.customer.findUniqueOrThrow({ where: { id: customerId } });
   if (!retiredAt || balanceMovedAt) return false;
   const mark = markOf(customerId, retiredAt);

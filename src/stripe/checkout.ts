@@ -32,7 +32,8 @@ const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your
 
 /**
  * No checkout can be opened. `account-changed`: the account was deleted or shut out, or its password was changed.
- * `subscribed`: it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval.
+ * `subscribed`: it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval, or may
+ * be under way in a session that Stripe does not close.
  * `replaced-too-often`: other requests of the same user kept opening other checkouts, or Stripe was still working on
  * one of them.
  */

@@ -25,7 +25,7 @@ const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 const PAYMENT_PENDING = new HttpError(
   409,
   'payment_pending',
-  'Your last payment is still waiting for your bank’s approval. Please try again in a few minutes.',
+  'Your last payment is still being processed. Please try again in a few minutes.',
 );
 
 const CHECKOUT = {
@@ -44,7 +44,7 @@ const CHECKOUT = {
     },
     {
       401: null,
-      409: 'Another window opened a checkout at the same moment, or the last payment still awaits the bank’s approval.',
+      409: 'Another window opened a checkout at the same moment, or the last payment is still being processed.',
       502: STRIPE_FAILED,
     },
   ),

@@ -17,7 +17,7 @@ import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
 const NOT_RESET = {
   'payment-pending':
-    'Your password was not changed: a payment for this account is still waiting for a bank’s approval. Try again in a few minutes.',
+    'Your password was not changed: a payment for this account is still being processed. Try again in a few minutes.',
   'payments-not-set-up':
     'Your password was not changed: somebody may have started a subscription with this account, and we cannot cancel it because payments are not set up on this server.',
   conflict:

@@ -18,7 +18,7 @@ const NOT_DELETED = {
   'payments-not-set-up':
     'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
   'payment-pending':
-    'Your account was not deleted: a payment is still waiting for your bank’s approval. Try again in a few minutes.',
+    'Your account was not deleted: a payment is still being processed. Try again in a few minutes.',
   'account-changed':
     'Your account was not deleted: it was changed in another window just now. If you had a plan, it may already have been cancelled. Please log in and try again.',
   conflict:

@@ -14,7 +14,7 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone' | 'address-take
   'payments-not-set-up':
     'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'payment-pending':
-    'Your address was not confirmed: a payment for another account with this address is still waiting for a bank’s approval. Try again in a few minutes.',
+    'Your address was not confirmed: a payment for another account with this address is still being processed. Try again in a few minutes.',
   conflict:
     'Your address was not confirmed: a payment for another account with this address was started just now. Please try again in a moment.',
 };
