@@ -4,7 +4,7 @@ import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import { holdBefore } from './support/race-point.ts';
-import { PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
+import { me, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
 
 // On PostgreSQL all servers count in the database. limits.test.ts tests what is limited, on both engines.
 
@@ -58,6 +58,24 @@ test('a restarted server continues counting', async () => {
   await failLogIns(first, 10, '192.0.2.1');
   const second = await startTestServer({ DATABASE_URL: first.databaseUrl });
   expectTooMany(await postFrom(second, '/login', '192.0.2.1', WRONG));
+});
+
+test('a flood from one /48 of IPv6 waits for its count on one connection, so that others get their pages', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const unknown = (home: number) =>
+    server.app.inject({ url: '/none', remoteAddress: `2001:db8:0:${home}00::1` });
+  await unknown(1);
+  const { run, rows } = await otherConnection(server);
+  await run('BEGIN; SELECT 1 FROM "RateLimit" FOR UPDATE');
+  // More than the pool has connections.
+  const flood = Array.from({ length: 15 }, (_, n) => unknown(2 + n));
+  const waiting = `SELECT 1 FROM pg_stat_activity WHERE "wait_event_type" = 'Lock' AND "datname" = current_database()`;
+  await until(async () => (await rows(waiting)).length > 0 || undefined);
+  for (let n = 0; n < 20; n += 1) expect(await me(server, ann)).not.toBeNull();
+  expect(await rows(waiting)).toHaveLength(1);
+  await run('COMMIT');
+  for (const { statusCode } of await Promise.all(flood)) expect(statusCode).toBe(404);
 });
 
 test('a server that cannot count in the database counts in memory', async () => {

@@ -167,6 +167,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
         ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
       })
     : inMemory;
+  const inTurn = createInTurn();
   // Store hashes: email and network addresses are personal data, however briefly they are kept.
   const hashed = (key: string): string => hashToken(sessionSecret, key);
   return {
@@ -177,7 +178,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
     },
     take: async (key) => {
       try {
-        const { msBeforeNext, remainingPoints } = await limiter.consume(hashed(key));
+        const { msBeforeNext, remainingPoints } = await inTurn(key, () => limiter.consume(hashed(key)));
         return { isLeft: true, left: remainingPoints, endsAt: Date.now() + msBeforeNext };
       } catch (refusal) {
         if (!(refusal instanceof RateLimiterRes)) throw refusal;
@@ -185,11 +186,28 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
       }
     },
     giveBack: async (key, endsAt) => {
-      if (Date.now() < endsAt - TOO_LATE_MS) await limiter.reward(hashed(key));
+      if (Date.now() < endsAt - TOO_LATE_MS) await inTurn(key, () => limiter.reward(hashed(key)));
     },
     clear: async (key) => {
       await limiter.delete(hashed(key));
     },
+  };
+}
+
+/**
+ * Returns a function that runs the writes of each key one after the other. On PostgreSQL, concurrent ones would each hold a
+ * connection of the pool while they wait for the lock of the same row, and everybody else would wait for a connection.
+ */
+function createInTurn() {
+  const last = new Map<string, Promise<unknown>>();
+  return async function inTurn<T>(key: string, write: () => Promise<T>): Promise<T> {
+    const turn = (last.get(key) ?? Promise.resolve()).then(write, write);
+    last.set(key, turn);
+    try {
+      return await turn;
+    } finally {
+      if (last.get(key) === turn) last.delete(key);
+    }
   };
 }
 
