@@ -145,6 +145,7 @@ export function declareLimits(app: FastifyInstance, context: AppContext): void {
   const names = Object.keys(LIMITS) as LimitName[];
   const limits = Object.fromEntries(names.map((name) => [name, createLimit(context, name, shared)]));
   app.decorate('limits', limits as Limits);
+  app.decorate('countInTurn', createInTurn());
   if (shared) deleteExpiredWindows(app, context);
 }
 
@@ -194,14 +195,17 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   };
 }
 
+/** Runs the work of each key one after the other. */
+type InTurn = <T>(key: string, work: () => Promise<T>) => Promise<T>;
+
 /**
- * Returns a function that runs the writes of each key one after the other. On PostgreSQL, concurrent ones would each hold a
- * connection of the pool while they wait for the lock of the same row, and everybody else would wait for a connection.
+ * Counts of one row, and those of one site, wait for each other here. On PostgreSQL, each would hold a connection of the
+ * pool while it waits for the row's lock, and everybody else would wait for a connection.
  */
-function createInTurn() {
+function createInTurn(): InTurn {
   const last = new Map<string, Promise<unknown>>();
-  return async function inTurn<T>(key: string, write: () => Promise<T>): Promise<T> {
-    const turn = (last.get(key) ?? Promise.resolve()).then(write, write);
+  return async (key, work) => {
+    const turn = (last.get(key) ?? Promise.resolve()).then(work, work);
     last.set(key, turn);
     try {
       return await turn;
@@ -235,10 +239,12 @@ export async function takeForNetwork(
   reply: FastifyReply | null,
   name: OfNetwork,
 ): Promise<boolean> {
-  const counted = limitsOf(request, name);
-  if (await isUsedUp(reply, counted)) return false;
-  for (const [limit, key] of counted) if (!(await take(reply, limit, key)).isLeft) return false;
-  return true;
+  return request.server.countInTurn(siteOf(request.ip), async () => {
+    const counted = limitsOf(request, name);
+    if (await isUsedUp(reply, counted)) return false;
+    for (const [limit, key] of counted) if (!(await take(reply, limit, key)).isLeft) return false;
+    return true;
+  });
 }
 
 /**
@@ -429,5 +435,7 @@ export function tooManyRequests(): HttpError {
 declare module 'fastify' {
   interface FastifyInstance {
     limits: Limits;
+    /** By site (`siteOf`). */
+    countInTurn: InTurn;
   }
 }
