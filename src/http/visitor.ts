@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { findSession } from '../accounts/sessions.ts';
 import { findReferrer } from '../referrals/codes.ts';
 import type { AppContext } from './context.ts';
-import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
+import { invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 import { isSafe } from './origin-check.ts';
 
 /**
@@ -87,10 +87,8 @@ async function recogniseUser(
   const token = sessionToken(request);
   if (token === null) return;
   const session = await findSession(context.db, context.sessionSecret, token, context.now());
-  if (!session) {
-    clearSession(request, reply);
-    return;
-  }
+  // Do not clear the cookie of a session that has ended: another tab may have just been given the cookie of a new one.
+  if (!session) return;
   request.user = session.user;
   if (session.prolonged) setSession(request, reply, token);
 }
