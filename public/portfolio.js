@@ -46,7 +46,7 @@ function load() {
   const text = read(localStorage, KEPT);
   stored = text;
   $('damaged').hidden = true;
-  // A new object: a change in another tab is noticed by it.
+  // A new object, so that `portfolio !== before` shows that another tab has changed it.
   portfolio = { ...EMPTY };
   if (text !== null) {
     try {

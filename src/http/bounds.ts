@@ -49,10 +49,7 @@ export interface Bounds {
    * and a site, at several times the number (`countByClient`). Not applied behind a proxy.
    */
   cutOffsOfNetwork: number;
-  /**
-   * Refuse a network's connections after this many beyond `connectionsOfNetwork`. Those beyond `connectionsOfSite` count
-   * for the site alone. Not applied behind a proxy.
-   */
+  /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
    * Refuse a network's connections after this many were closed before the answer to their request was sent in full,

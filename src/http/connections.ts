@@ -24,8 +24,7 @@ const CUT_OFFS_OF_SITE = 5;
  * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) between a request's
  * headers and the end of its answer, or closes them at once without a request: Node accepts one connection per turn of
  * the event loop, so all of these make others wait. The same happens to a home and to a site (`countByClient`) at several
- * times these numbers, except that a site keeps its connections if only newcomers beyond its own limit were refused: they can
- * all be of one home.
+ * times these numbers. Newcomers beyond a site's own limit are not counted: they can all be of one home.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -102,7 +101,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       if (hasTooMany) {
         refusals.count(address);
         shutOutIfReached();
-      } else if (hasSiteTooMany) refusals.countOfSite(address);
+      }
       return;
     }
     const since = performance.now();
@@ -154,11 +153,6 @@ function watchAnswers(server: Server): AnswerOn {
   };
 }
 
-interface CountByClient extends Count {
-  /** Counts for the site alone. */
-  countOfSite: (address: string) => void;
-}
-
 interface Count {
   count: (key: string) => void;
   isReached: (key: string) => boolean;
@@ -169,7 +163,7 @@ interface Count {
  * reach 3 and, unless told otherwise, 30 times the limit of one network, so that one home does not use up the limit of a
  * site that it shares with others.
  */
-export function countByClient(limit: number, forMs: number, timesForSite = 30): CountByClient {
+export function countByClient(limit: number, forMs: number, timesForSite = 30): Count {
   const ofNetwork = countByKey(limit, forMs);
   const ofHome = countByKey(3 * limit, forMs);
   const ofSite = countByKey(timesForSite * limit, forMs);
@@ -177,9 +171,6 @@ export function countByClient(limit: number, forMs: number, timesForSite = 30): 
     count(address) {
       ofNetwork.count(networkOf(address));
       ofHome.count(homeOf(address));
-      ofSite.count(siteOf(address));
-    },
-    countOfSite(address) {
       ofSite.count(siteOf(address));
     },
     isReached: (address) =>

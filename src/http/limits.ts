@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RateLimiterMemory, RateLimiterPrisma, RateLimiterRes } from 'rate-limiter-flexible';
 import type { RateLimiterAbstract } from 'rate-limiter-flexible';
@@ -195,6 +197,9 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   };
 }
 
+/** Longest wait for the work before, ms. */
+const LONGEST_TURN_MS = 2_000;
+
 /** Runs the work of each key one after the other. */
 type InTurn = <T>(key: string, work: () => Promise<T>) => Promise<T>;
 
@@ -205,7 +210,10 @@ type InTurn = <T>(key: string, work: () => Promise<T>) => Promise<T>;
 function createInTurn(): InTurn {
   const last = new Map<string, Promise<unknown>>();
   return async (key, work) => {
-    const turn = (last.get(key) ?? Promise.resolve()).then(work, work);
+    const before = last.get(key)?.catch(() => undefined);
+    // Over a dead connection, a query may never settle.
+    const begins = before && Promise.race([before, sleep(LONGEST_TURN_MS, undefined, { ref: false })]);
+    const turn = (begins ?? Promise.resolve()).then(work);
     last.set(key, turn);
     try {
       return await turn;

@@ -118,16 +118,18 @@ async function settleMoves({ db, stripe, now }: CommandContext, id: string): Pro
     },
   });
   if (begun === 0) return;
-  let why = 'STRIPE_API_KEY is not set.';
+  let why = 'Set STRIPE_API_KEY, then try again.';
   try {
     if (stripe && (await settleBalances({ db, stripe }, id, now))) return;
-    if (stripe) why = 'The credit was taken from it, and the customer that was to get it cannot have it.';
+    if (stripe)
+      why =
+        "The customer that was to get it is gone, or has another currency. If it is gone, try again after the account's next checkout, which gives the credit to another customer; otherwise move the credit at Stripe.";
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    why = sentence(error.message);
+    why = `${sentence(error.message)} Try again later.`;
   }
   throw new PlainError(
-    `${id} was not moved, because credit is being moved from or to it at Stripe, and that could not be finished. ${why} Try again later.`,
+    `${id} was not moved, because credit is being moved from or to it at Stripe, and that could not be finished. ${why}`,
   );
 }
 
