@@ -10,6 +10,7 @@ import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
+  aroundExpiry,
   deliverWaiting,
   letBankDecide,
   passTime,
@@ -112,6 +113,16 @@ describe('deleting an account', () => {
     const session = sessionIdOf(await pressUpgrade(world, ann));
     await deleteAccount(world, ann);
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
+  });
+
+  test('says that it is done when the first request of a double click did it while Stripe was asked', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    aroundExpiry(world, { after: () => deleteAccount(world, ann) });
+    const answer = await deleteAccount(world, ann);
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/']);
+    expect(await userRow(world, ann.id)).toMatchObject({ email: null });
   });
 
   test('deletes nothing while a payment page is open that Stripe does not close', async () => {

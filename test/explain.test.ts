@@ -430,7 +430,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       },
     ]);
     expect(text).toContain(
-      '45 days taken back because no money arrived for the payment of friend@example.com',
+      '45 days taken back because the payment of friend@example.com was never collected',
     );
   });
 

@@ -930,6 +930,22 @@ describe('a reset link that was mailed', () => {
     expect(balances()).toEqual([0, 100, -500]);
   });
 
+  test('gives credit that was taken to a later customer when the one that was to get it took another currency meanwhile', async () => {
+    const { world, ann, old, balances } = await owed();
+    const { customers } = clientOf(world);
+    const move = customers.createBalanceTransaction.bind(customers);
+    vi.spyOn(customers, 'createBalanceTransaction')
+      .mockImplementationOnce(move)
+      .mockRejectedValueOnce(new Stripe.errors.StripeConnectionError({ message: 'down', type: 'api_error' }));
+    await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    const { balanceTo } = await world.db.customer.findUniqueOrThrow({ where: { id: old } });
+    const id = balanceTo ?? '';
+    await world.merchant.customers.createBalanceTransaction(id, { amount: 100, currency: 'eur' });
+    await world.db.customer.update({ where: { id }, data: { retiredAt: world.clock.now } });
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, 100, -500]);
+  });
+
   test('gives that credit to the customer in use when the one that was to get it is gone', async () => {
     const { world, ann, old, balances } = await owed();
     await world.db.customer.update({ where: { id: old }, data: { balanceTo: 'cus_gone' } });

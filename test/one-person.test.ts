@@ -421,6 +421,21 @@ describe('a trial is given once for each address (design: rule 11)', () => {
     },
   );
 
+  test('a second trial that gave no access does not end the first one when the address changes', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const trial = { trial_end: epoch(daysAfter(14)), status: 'trialing' };
+    const [first, second] = [buyer(ann.id), buyer(ann.id)];
+    for (const link of [first, second])
+      await deliverAll(server, [link.checkoutCompleted(), link.created(trial)]);
+    server.clock.now = daysAfter(1);
+    await deliverAll(server, [second.ended(server.clock.now, { trial_end: trial.trial_end })]);
+    await changeAddress(server, ann, 'new@example.com');
+    await deliverAll(server, [first.checkoutCompleted({}, { at: server.clock.now })]);
+    expect(await userRow(server, ann.id)).toMatchObject({ tier: 'trial' });
+    await expectSound(server);
+  });
+
   test('a trial that ended before we heard of it was one', async () => {
     const server = await world();
     const ann = await signUp(server, 'ann@example.com');

@@ -62,7 +62,8 @@ function hadTrial({ rows }: Unit, { id }: UserRow, subscription: Subscription): 
   return [...rows.subscriptions.values()].some((one) => {
     const isOwn = rows.customers.get(one.customerId)?.userId === id;
     const began =
-      one.trialHash !== null || (one.trialEnd !== null && one.status !== 'trialing' && one.counted);
+      one.trialHash !== null ||
+      (one.trialEnd !== null && one.status !== 'trialing' && one.counted && !one.trialRefused);
     return isOwn && one.id !== subscription.id && began && !one.trialReleased;
   });
 }

@@ -55,7 +55,11 @@ export async function deleteAccount(
   const checkout = await expireOpenCheckout(parts, userId);
   if (checkout === 'being-paid') return 'payment-pending';
   const ended = await cancelSubscriptions(parts, userId, checkout);
-  if (typeof ended === 'string') return ended;
+  if (typeof ended === 'string') {
+    // The first request of a double click may have deleted it while we asked Stripe.
+    const { deletedAt } = await db.user.findUniqueOrThrow({ where: { id: userId } });
+    return deletedAt ? null : ended;
+  }
   const refusal = await inTransaction(db, now, async (tx): Promise<DeletionRefusal | null> => {
     const user = await lockVerified(tx, verified);
     if (!user) {

@@ -108,7 +108,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 
 /**
  * Give no point back this close to the end of a window, ms: one that arrives after the end would allow an extra try in
- * the next window. This is longer than a statement can wait for its turn.
+ * the next window. This is longer than a statement can wait for a lock.
  */
 const TOO_LATE_MS = 30_000;
 
@@ -189,7 +189,9 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
       }
     },
     giveBack: async (key, endsAt) => {
-      if (Date.now() < endsAt - TOO_LATE_MS) await inTurn(key, () => limiter.reward(hashed(key)));
+      await inTurn(key, async () => {
+        if (Date.now() < endsAt - TOO_LATE_MS) await limiter.reward(hashed(key));
+      });
     },
     clear: async (key) => {
       await limiter.delete(hashed(key));
@@ -200,12 +202,12 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
 /** Longest wait for the work before, ms. */
 const LONGEST_TURN_MS = 2_000;
 
-/** Runs the work of each key one after the other. */
+/** Runs one piece of work at a time for each key. */
 type InTurn = <T>(key: string, work: () => Promise<T>) => Promise<T>;
 
 /**
- * Counts of one row, and those of one site, wait for each other here. On PostgreSQL, each would hold a connection of the
- * pool while it waits for the row's lock, and everybody else would wait for a connection.
+ * Counts of one row, and those of one site, wait for each other here. Otherwise, on PostgreSQL, each would hold a connection
+ * of the pool while it waits for the row's lock, and everybody else would wait for a connection.
  */
 function createInTurn(): InTurn {
   const last = new Map<string, Promise<unknown>>();

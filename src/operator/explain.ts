@@ -296,7 +296,7 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
     case 'dispute':
       return `the dispute about ${payment} was lost`;
     case 'unpaid':
-      return `no money arrived for ${payment}`;
+      return `${payment} was never collected`;
     case 'moved':
       return `${payment} belongs to another account`;
     case null:

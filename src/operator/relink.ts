@@ -27,7 +27,7 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
 
 /**
  * `relink`: moves a Stripe customer that was linked to the wrong account, or to none, with everything that follows for
- * both accounts, in one transaction. Before, it settles moves of a balance from or to the customer at Stripe.
+ * both accounts, in one transaction. Before that, it settles balance moves from and to the customer at Stripe.
  * Afterwards it closes open checkouts there, and ends unapproved first payments that would make a second subscription.
  * Nothing else would end them if the command died after the transaction, so when the account has the customer already, only
  * this last step is done.

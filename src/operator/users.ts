@@ -10,7 +10,7 @@ import type { Table } from './show.ts';
 
 const NEWEST = 100;
 
-const MORE = `There are more. These are the newest ${NEWEST}; search for a part of an address, a code or an id.`;
+const MORE = `There are more. These are the newest ${NEWEST}; search for part of an address, a code or an id.`;
 
 type ShownUser = Pick<
   User,

@@ -34,6 +34,7 @@ export async function carryBalances(
         });
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
       if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
+      else if (moved === 'stuck' && target !== to) await note({ balanceTo: to });
       // The target of the next checkout may have the right currency.
       else if (moved === 'kept' && round === 2) await note({ balanceTo: null });
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
@@ -113,19 +114,19 @@ async function moveBalance(
   let taken = await markedTransaction(stripe, from, mark);
   // A negative balance is credit.
   if (!taken && (balance >= 0 || !currency)) return 'moved';
+  if (taken && (await markedTransaction(stripe, target, mark))) return 'moved';
   if (receiver.currency && receiver.currency !== (taken?.currency ?? currency))
     return taken ? 'stuck' : 'kept';
   taken ??= await add(from, -balance, currency ?? '', 'from');
-  if (!(await markedTransaction(stripe, target, mark)))
-    await add(target, -taken.amount, taken.currency, `to-${target}-from`);
+  await add(target, -taken.amount, taken.currency, `to-${target}-from`);
   return 'moved';
 }
 
 /**
  * Settles balance moves from and to a customer that is about to get another owner. If its credit has been taken, the move is
  * finished, because no checkout of the new owner would finish it. If it has been given another customer's credit, that move
- * is noted as done; otherwise the old owner's next checkout would give the same credit again. Every other move is left to
- * that checkout, which chooses another target, or does not happen.
+ * is noted as done; otherwise the old owner's next checkout would give the same credit again. Any other move to it is left
+ * to that checkout, which chooses another target. Any other move from it does not happen.
  *
  * @returns false when the customer's credit has been taken and could not be given to the other one
  * @throws StripeError when Stripe cannot be reached or answers with an error

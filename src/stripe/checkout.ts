@@ -53,8 +53,9 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * status of its last session: https://docs.stripe.com/api/checkout/sessions/create
  *
  * - `open`, for the same plan: it is used again.
- * - `open`, but for another plan, with a trial or free days that the user can no longer have, or for a customer that no
- *   longer exists or was retired: we expire it and look again.
+ * - `open`, but for another plan or price, with a trial that the user can no longer have, with a promise of free days that
+ *   is no longer right (or without one that is due), or for a customer that no longer exists or was retired: we expire it
+ *   and look again.
  * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is
  *   still to come.
  * - `complete`, but its subscription is over or for another product: a new one replaces it.

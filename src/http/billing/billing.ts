@@ -101,8 +101,8 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
  * Where a user buys a plan: Stripe's checkout, or the customer portal when they have a plan. Settings when they have
  * just completed a checkout and its webhook is still to come. Null when the portal cannot be opened.
  *
- * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment awaits the bank's
- *   approval, or other windows keep replacing the checkout
+ * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment is still being
+ *   processed, or other windows keep replacing the checkout
  * @throws CheckoutImpossible when the account was deleted or shut out, or its password changed, meanwhile
  */
 async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string | null> {
