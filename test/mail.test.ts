@@ -325,6 +325,28 @@ test('many emails leave a few at a time', async () => {
   expect(most).toBeLessThanOrEqual(5);
 });
 
+test('an unproven address gets five emails a day, even if several are sent at the same time', async () => {
+  const { mailServer, server, ann } = await invitation();
+  const sender = await startTestSender(server);
+  const queue = (count: number) =>
+    inTransaction(server.db, server.clock.now, (tx) =>
+      queueNow(
+        tx,
+        Array.from(
+          { length: count },
+          () => ({ kind: 'mail.password-changed', userId: ann.id, data: null }) as const,
+        ),
+      ),
+    );
+  await queue(2);
+  await sender.wake();
+  const before = mailServer.mails.length;
+  await queue(5);
+  await sender.wake();
+  expect(mailServer.mails.filter(({ to }) => to === 'ann@example.com')).toHaveLength(5);
+  expect(before).toBeLessThan(5);
+});
+
 test('two servers send each email once', async () => {
   const mailServer = await startMailServer();
   const databaseUrl = await newDatabase();

@@ -2,10 +2,12 @@ import { anyLiveAndKnown, isLive } from '../access/live.ts';
 import { currentOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { tierOf } from '../access/tier.ts';
+import { Prisma } from '../db/generated/client.ts';
 import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { ABOUT_DAYS, isDaysMail, thinksToHaveDays } from './days-mail.ts';
+import { LEASE_SECONDS } from './items.ts';
 import type { MailWork } from './kinds.ts';
 
 /**
@@ -93,7 +95,7 @@ export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, no
       : 'ended';
   // Anybody can make an account with thousands of emails to other addresses, and counting reads them all.
   const counts = user?.deletedAt === null && goesToOwnAddress(work.kind, address, user);
-  const sentToday = counts ? await countSentToday(db, user, now) : 0;
+  const sentToday = counts ? await countSentToday(db, user, now, item) : 0;
   const earlier = isDaysMail(work)
     ? await readEarlier(db, item, work.data.referralId)
     : { olderDueAt: null, thinksToHaveDays: null };
@@ -103,19 +105,27 @@ export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, no
 /**
  * How many emails went to the unproven accounts of a mailbox within the last day; 0 when the account's own address is
  * proven.
+ *
+ * @param item an email that is being sent. Older ones that may be under way at the same time count too: a lease cannot be
+ *   told from a short pause
  */
 export async function countSentToday(
   db: Db,
   { emailHash, emailProvenAt }: Pick<User, 'emailHash' | 'emailProvenAt'>,
   now: Date,
+  item?: Pick<OutboxItem, 'id' | 'createdAt'>,
 ): Promise<number> {
   if (emailProvenAt !== null) return 0;
   const since = addSeconds(now, -DAY_SECONDS);
+  const isUnderWay = item
+    ? Prisma.sql`o."status" = 'queued' AND o."dueAt" > ${now} AND o."dueAt" <= ${addSeconds(now, LEASE_SECONDS)}
+        AND (o."createdAt" < ${item.createdAt} OR o."createdAt" = ${item.createdAt} AND o."id" < ${item.id})`
+    : Prisma.sql`FALSE`;
   // CROSS JOIN: SQLite then begins with the accounts. Otherwise it would look through every email ever sent.
   const [row] = await db.$queryRaw<[{ count: number | bigint }]>`
     SELECT COUNT(*) AS "count" FROM "User" AS u CROSS JOIN "OutboxItem" AS o
     WHERE u."emailHash" = ${emailHash} AND u."emailProvenAt" IS NULL AND o."userId" = u."id"
-      AND o."status" = 'done' AND o."endedAt" > ${since} AND o."kind" LIKE 'mail.%'
+      AND (o."status" = 'done' AND o."endedAt" > ${since} OR ${isUnderWay}) AND o."kind" LIKE 'mail.%'
       AND NOT (o."kind" = 'mail.prove-address' AND o."data" = ${TO_A_NEW_ADDRESS})`;
   return Number(row.count);
 }

@@ -78,7 +78,7 @@ export interface Discount {
   percentOff: number;
 }
 
-/** Paid time that a switch of plans leaves unused, taken off the next invoice. */
+/** Paid time that a switch of plans leaves unused, taken off the invoice of the switch. */
 export interface UnusedTime {
   /** Cents. */
   credit: number;
