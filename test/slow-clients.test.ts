@@ -308,6 +308,29 @@ describe('closing slow connections', () => {
     expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('of restores that nobody reads, only so many are kept at a time', async () => {
+    const server = await listen({ restores: { ofNetwork: 2, inAll: 3 } });
+    const { id, cookie } = await signUp(server, 'ann@example.com');
+    const document = JSON.stringify('x'.repeat(SIZE));
+    await server.db.backup.create({
+      data: { id: 'b', userId: id, number: 1, document, createdAt: server.clock.now },
+    });
+    const restore = `POST /api/backups/b/restore HTTP/1.1\r\nHost: x\r\nCookie: ${cookie}\r\nContent-Length: 0\r\n\r\n`;
+    const ask = async (from: string) => {
+      const client = await server.open(restore, from);
+      await once(client.socket, 'data');
+      client.socket.pause();
+      return client;
+    };
+    const status = async (from: string) => (await ask(from)).answered().slice(9, 12);
+    const [first] = [await ask('127.0.0.2'), await ask('127.0.0.2')];
+    expect(await status('127.0.0.2')).toBe('503');
+    expect(await status('127.0.0.3')).toBe('200');
+    expect(await status('127.0.0.4')).toBe('503');
+    first.socket.destroy();
+    await until(async () => (await status('127.0.0.4')) === '200' || undefined);
+  });
+
   test('an export whose reader left before it began does not stand in the way of the next', async () => {
     const { app, db, open, request } = await withLargeExport({});
     const query = db.$queryRaw.bind(db) as (...args: unknown[]) => Promise<unknown>;
@@ -812,6 +835,17 @@ describe('behind a proxy', () => {
     const signature = `Stripe-Signature: ${sign(event, clock.now)}`;
     const headers = `X-Forwarded-For: 192.0.2.3\r\nConnection: close\r\nContent-Length: ${event.length}\r\n${signature}`;
     expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
+  });
+
+  test('only the end of a long X-Forwarded-For is read, which the proxy has appended', async () => {
+    const { app, open } = await listen({}, { TRUST_PROXY: '127.0.0.1' });
+    const read: unknown[] = [];
+    app.server.on('request', ({ headers }: IncomingMessage) => read.push(headers['x-forwarded-for']));
+    for (const forged of ['1,'.repeat(7_000), '1'.repeat(14_000)])
+      await (
+        await open(LAST_PAGE.replace('Host: x', `Host: x\r\nX-Forwarded-For: ${forged}, 192.0.2.1`))
+      ).closed;
+    expect(read).toEqual([expect.stringMatching(/^[1,]{1,500}, 192\.0\.2\.1$/), ' 192.0.2.1']);
   });
 
   test('a form that has arrived and waits for others of its network is not incomplete', async () => {

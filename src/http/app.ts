@@ -232,7 +232,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext, bounds
   settingsRoutes(people, context);
   exportRoute(people, context);
   billingRoutes(people, context);
-  portfolioRoutes(people, context, bounds.backupBodies);
+  portfolioRoutes(people, context, bounds);
   meRoute(people, context);
   docsPage(people);
 }

@@ -88,6 +88,8 @@ export interface Bounds {
   webhookBodies: Shares;
   /** Bodies of backups held until their requests are answered, bytes. */
   backupBodies: Shares;
+  /** Restores of backups, each held in memory until its client has read it. `ofNetwork` counts those of a site. */
+  restores: Shares;
 }
 
 /** How much of something one network, and all together, can hold. */
@@ -133,4 +135,5 @@ export const BOUNDS: Bounds = {
   checkEveryMs: 5_000,
   webhookBodies: { ofNetwork: 8 * MIB, inAll: 64 * MIB },
   backupBodies: { ofNetwork: 2 * MIB, inAll: 16 * MIB },
+  restores: { ofNetwork: 8, inAll: 64 },
 };

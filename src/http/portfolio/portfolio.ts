@@ -9,14 +9,16 @@ import { MAX_DOCUMENT_KB, portfolioDocument, readDocument } from '../../backups/
 import { inTransaction } from '../../db/transaction.ts';
 import { isoText } from '../../instants.ts';
 import { answers, json, nothing } from '../api.ts';
-import type { Shares } from '../bounds.ts';
+import type { Bounds } from '../bounds.ts';
 import type { AppContext } from '../context.ts';
 import { setFlash } from '../cookies.ts';
 import { BUSY, HttpError } from '../errors.ts';
 import { createBodyReader } from '../held-bodies.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn, sendToLogIn } from '../log-in-first.ts';
+import { siteOf } from '../network.ts';
 import { sendPage } from '../page.ts';
+import { createTaker } from '../shares.ts';
 import { readSubscriptions } from '../subscriptions.ts';
 import { whenAnswered } from '../when-answered.ts';
 
@@ -45,6 +47,14 @@ const TOO_LARGE = new HttpError(
   'too_large',
   `This portfolio is too large for a backup: the limit is ${MAX_DOCUMENT_KB} KB.`,
 );
+
+const TOO_MANY_RESTORES = new HttpError(
+  503,
+  BUSY,
+  'Too many backups are being restored right now. Please try again in a moment.',
+);
+/** A restore that has taken this long is cut off when another one needs its place. */
+const RESTORE_MS = 20_000;
 
 const TOO_MANY_UPLOADS = new HttpError(
   503,
@@ -104,7 +114,11 @@ const DELETE = {
  * The portfolio page and its cloud backups. The portfolio itself stays in the browser. Only a new backup
  * needs access: owners can list, restore and delete existing ones for ever.
  */
-export function portfolioRoutes(app: FastifyInstance, context: AppContext, bodyBounds: Shares): void {
+export function portfolioRoutes(
+  app: FastifyInstance,
+  context: AppContext,
+  { backupBodies, restores }: Pick<Bounds, 'backupBodies' | 'restores'>,
+): void {
   const { db, now } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
@@ -193,7 +207,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext, bodyB
       bodyLimit,
       onRequest: [limited.onRequest, refuseWithoutAccess, refuseSecondUpload],
       config: {
-        holdBody: createBodyReader(bodyBounds, { bytes: bodyLimit, error: TOO_LARGE }, TOO_MANY_UPLOADS),
+        holdBody: createBodyReader(backupBodies, { bytes: bodyLimit, error: TOO_LARGE }, TOO_MANY_UPLOADS),
       },
     },
     async (request, reply) => {
@@ -216,9 +230,13 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext, bodyB
     },
   );
 
+  const takeForRestore = createTaker(restores, RESTORE_MS);
   typed.post('/api/backups/:id/restore', { ...limited, schema: RESTORE }, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
+    const giveBack = takeForRestore(siteOf(request.ip), () => request.raw.socket.destroy());
+    if (!giveBack) throw TOO_MANY_RESTORES;
+    whenAnswered(request, reply, giveBack);
     const backup = await readBackup(db, user.id, params.id);
     if (!backup) throw noSuchBackup();
     const day = isoText(backup.createdAt).slice(0, 10);
