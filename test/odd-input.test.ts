@@ -327,6 +327,8 @@ test.each([
   ['invalid percent-encoding', '/%zz?x=%', '/%25zz?x=%'],
   ['a NUL', '/r/%00', '/r/%2500'],
   ['a very long path', `/${'a'.repeat(5_000)}?x=1`, `/${'a'.repeat(999)}?x=1`],
+  ['a query with question marks', '/pricing?ref=A?&x=?', '/pricing?ref=A?&x=?'],
+  ['a very long query', `/pricing?ref=A&${'1&'.repeat(7_000)}`, `/pricing?ref=A&${'1&'.repeat(997)}`],
   ['a very long path of signs to decode', '/public/'.padEnd(15_000, '%'), `/public/${'%25'.repeat(992)}`],
 ])('the router gets a path that it can decode quickly: %s', (_what, url, path) => {
   expect(readablePath(url)).toBe(path);
