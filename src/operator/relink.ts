@@ -123,7 +123,7 @@ async function settleMoves({ db, stripe, now }: CommandContext, id: string): Pro
     if (stripe && (await settleBalances({ db, stripe }, id, now))) return;
     if (stripe)
       why =
-        "The customer that was to get it is gone, or has another currency. If it is gone, try again after the account's next checkout, which gives the credit to another customer; otherwise move the credit at Stripe.";
+        "The customer that was to get it is gone, or has another currency. Try again after the account's next checkout, which gives the credit to the customer that it uses.";
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     why = `${sentence(error.message)} Try again later.`;
