@@ -980,7 +980,7 @@ describe('a reset link that was mailed', () => {
     test('credit that was taken is given first, or the retired customer is not moved', async () => {
       const { old, moveTo, isMoved, balances } = await duringMove('done', 'failed', 'failed');
       expect(balances()).toEqual([0, 0]);
-      await expect(moveTo(old, null)).rejects.toThrow('Set STRIPE_API_KEY');
+      await expect(moveTo(old, null)).rejects.toThrow('Start the server');
       await expect(moveTo(old)).rejects.toThrow(/could not be finished\. down\. Try/i);
       expect(await isMoved(old)).toBe(false);
       await moveTo(old);

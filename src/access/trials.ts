@@ -6,7 +6,8 @@ import type { Unit } from '../db/unit-of-work.ts';
 
 /**
  * Whether a checkout may offer this user a trial. A trial is offered once per address (design: rule 11): neither this
- * account nor another one with the same address may have had one.
+ * account nor another one with the same address may have had one. A trial released by a claim does not count, and a refused
+ * one counts only against its own account.
  */
 export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
   const own = await db.subscription.count({
@@ -22,7 +23,7 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
 
 /**
  * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed
- * after another account with the same address had its trial, and a payment link can give this account another one. Such a
+ * after another account with the same address had its trial, and a payment link can give this account a second trial. Such a
  * trial gives no access; the plan begins with its first payment.
  *
  * @returns the subscriptions with the decisions applied
@@ -34,7 +35,7 @@ export function admitTrials(
 ): readonly Subscription[] {
   const undecided = subscriptions.filter(isUndecided);
   const began = ({ createdAt }: Subscription): number => createdAt?.getTime() ?? 0;
-  // The oldest first: another trial of the account can be a second one.
+  // The oldest first, so that of two trials of one account the later one is refused.
   for (const one of undecided.toSorted((a, b) => began(a) - began(b)))
     tx.rows.subscriptions.set(one.id, decide(tx, user, one));
   return subscriptions.map((one) => tx.rows.subscriptions.get(one.id) ?? one);

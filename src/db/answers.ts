@@ -109,8 +109,8 @@ async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise
 }
 
 /**
- * How many trials were started by other accounts that have, or had, this address. One that was released when the owner
- * of the address claimed its account (`releaseTrials`) does not count.
+ * How many trials were started by other accounts that have, or had, this address. Trials that were refused, or released
+ * when the owner of the address claimed the account (`releaseTrials`), do not count.
  */
 export async function countTrialsByAnother(db: Reader, userId: string, emailHash: string): Promise<number> {
   const [{ count }] = await db.$queryRaw<[{ count: number | bigint }]>`

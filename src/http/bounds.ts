@@ -16,7 +16,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, and its turn (5)
  *    again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
- *    free thread (`accounts/passwords.ts`).
+ *    free thread (`accounts/passwords.ts`);
+ * 9. if it restores a backup, a place for that (`portfolio.ts`).
  */
 export interface Bounds {
   /**

@@ -199,7 +199,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   };
 }
 
-/** Longest wait for the work before, ms. */
+/** Longest wait for the previous piece of work, ms. */
 const LONGEST_TURN_MS = 2_000;
 
 /** Runs one piece of work at a time for each key. */

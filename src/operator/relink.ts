@@ -109,7 +109,7 @@ export async function relink(
  *
  * @throws PlainError when that fails
  */
-async function settleMoves({ db, stripe, now }: CommandContext, id: string): Promise<void> {
+async function settleMoves({ db, config, stripe, now }: CommandContext, id: string): Promise<void> {
   const begun = await db.customer.count({
     where: {
       OR: [{ id, balanceTo: { not: null } }, { balanceTo: id }],
@@ -118,12 +118,14 @@ async function settleMoves({ db, stripe, now }: CommandContext, id: string): Pro
     },
   });
   if (begun === 0) return;
-  let why = 'Set STRIPE_API_KEY, then try again.';
+  let why = config.sandbox
+    ? 'Start the server, so that its sandbox can be asked, then try again.'
+    : 'Set STRIPE_API_KEY, then try again.';
   try {
     if (stripe && (await settleBalances({ db, stripe }, id, now))) return;
     if (stripe)
       why =
-        "The customer that was to get it is gone, or has another currency. Try again after the account's next checkout, which gives the credit to the customer that it uses.";
+        "The customer that was to get the credit is gone, or has another currency. Try again after the account's next checkout, which gives the credit to the customer that it uses.";
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     why = `${sentence(error.message)} Try again later.`;

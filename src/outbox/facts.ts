@@ -7,7 +7,7 @@ import type { OutboxItem, Referral, Subscription, User } from '../db/generated/c
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { ABOUT_DAYS, isDaysMail, thinksToHaveDays } from './days-mail.ts';
-import { LEASE_SECONDS } from './items.ts';
+import { mayUseReserve } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 
 /**
@@ -67,6 +67,13 @@ export interface MailFacts {
    * an email to the account's own address (`goesToOwnAddress`), and only if that is unproven; otherwise 0.
    */
   sentToday: number;
+  /** Such emails that may be being sent now, of mail about security and of other mail. */
+  underWay: UnderWay;
+}
+
+interface UnderWay {
+  security: number;
+  others: number;
 }
 
 export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, now: Date): Promise<MailFacts> {
@@ -95,39 +102,64 @@ export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, no
       : 'ended';
   // Anybody can make an account with thousands of emails to other addresses, and counting reads them all.
   const counts = user?.deletedAt === null && goesToOwnAddress(work.kind, address, user);
-  const sentToday = counts ? await countSentToday(db, user, now, item) : 0;
+  const sentToday = counts ? await countSentToday(db, user, now) : 0;
+  const underWay = counts ? await countUnderWay(db, user, item, now) : { security: 0, others: 0 };
   const earlier = isDaysMail(work)
     ? await readEarlier(db, item, work.data.referralId)
     : { olderDueAt: null, thinksToHaveDays: null };
-  return { user, referral, ...earlier, invoicePaid: invoice?.paidAt != null, plan, sentToday };
+  return { user, referral, ...earlier, invoicePaid: invoice?.paidAt != null, plan, sentToday, underWay };
 }
 
 /**
  * How many emails went to the unproven accounts of a mailbox within the last day; 0 when the account's own address is
  * proven.
- *
- * @param item an email that is being sent. Older ones that may be under way at the same time count too: a lease cannot be
- *   told from a short pause
  */
-export async function countSentToday(
+export async function countSentToday(db: Db, user: Mailbox, now: Date): Promise<number> {
+  const sent = Prisma.sql`o."status" = 'done' AND o."endedAt" > ${addSeconds(now, -DAY_SECONDS)}`;
+  const { security, others } = await countOfMailbox(db, user, sent);
+  return security + others;
+}
+
+/**
+ * How many emails to the same accounts may be being sent now, apart from those leased after this one: each of two waits
+ * for the other otherwise. A lease cannot be told from a short pause.
+ *
+ * @param item leased
+ */
+function countUnderWay(
   db: Db,
-  { emailHash, emailProvenAt }: Pick<User, 'emailHash' | 'emailProvenAt'>,
+  user: Mailbox,
+  { id, dueAt }: Pick<OutboxItem, 'id' | 'dueAt'>,
   now: Date,
-  item?: Pick<OutboxItem, 'id' | 'createdAt'>,
-): Promise<number> {
-  if (emailProvenAt !== null) return 0;
-  const since = addSeconds(now, -DAY_SECONDS);
-  const isUnderWay = item
-    ? Prisma.sql`o."status" = 'queued' AND o."dueAt" > ${now} AND o."dueAt" <= ${addSeconds(now, LEASE_SECONDS)}
-        AND (o."createdAt" < ${item.createdAt} OR o."createdAt" = ${item.createdAt} AND o."id" < ${item.id})`
-    : Prisma.sql`FALSE`;
+): Promise<UnderWay> {
+  return countOfMailbox(
+    db,
+    user,
+    Prisma.sql`o."status" = 'queued' AND o."dueAt" > ${now}
+      AND (o."dueAt" < ${dueAt} OR o."dueAt" = ${dueAt} AND o."id" < ${id})`,
+  );
+}
+
+type Mailbox = Pick<User, 'emailHash' | 'emailProvenAt'>;
+
+async function countOfMailbox(
+  db: Db,
+  { emailHash, emailProvenAt }: Mailbox,
+  which: Prisma.Sql,
+): Promise<UnderWay> {
+  if (emailProvenAt !== null) return { security: 0, others: 0 };
   // CROSS JOIN: SQLite then begins with the accounts. Otherwise it would look through every email ever sent.
-  const [row] = await db.$queryRaw<[{ count: number | bigint }]>`
-    SELECT COUNT(*) AS "count" FROM "User" AS u CROSS JOIN "OutboxItem" AS o
+  const rows = await db.$queryRaw<{ kind: MailWork['kind']; count: number | bigint }[]>`
+    SELECT o."kind", COUNT(*) AS "count" FROM "User" AS u CROSS JOIN "OutboxItem" AS o
     WHERE u."emailHash" = ${emailHash} AND u."emailProvenAt" IS NULL AND o."userId" = u."id"
-      AND (o."status" = 'done' AND o."endedAt" > ${since} OR ${isUnderWay}) AND o."kind" LIKE 'mail.%'
-      AND NOT (o."kind" = 'mail.prove-address' AND o."data" = ${TO_A_NEW_ADDRESS})`;
-  return Number(row.count);
+      AND ${which} AND o."kind" LIKE 'mail.%'
+      AND NOT (o."kind" = 'mail.prove-address' AND o."data" = ${TO_A_NEW_ADDRESS})
+    GROUP BY o."kind"`;
+  const sum = (isSecurity: boolean): number =>
+    rows
+      .filter(({ kind }) => mayUseReserve(kind) === isSecurity)
+      .reduce((all, { count }) => all + Number(count), 0);
+  return { security: sum(true), others: sum(false) };
 }
 
 /**

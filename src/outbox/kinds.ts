@@ -64,6 +64,11 @@ export function canBeTurnedOff(kind: MailKind): boolean {
   return !ALWAYS_SENT.has(kind);
 }
 
+/** Whether mail of this kind protects an account, and may use the day's last emails to an unproven address. */
+export function mayUseReserve(kind: MailKind): boolean {
+  return !canBeTurnedOff(kind) && kind !== 'mail.prove-address';
+}
+
 /** What an item is about: its kind, and the data of that kind. */
 export type OutboxWork = { [Kind in OutboxKind]: { kind: Kind; data: OutboxKinds[Kind] } }[OutboxKind];
 

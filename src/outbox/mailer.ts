@@ -13,7 +13,7 @@ import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 import { proveLink, resetToken, resetUrl, unsubscribeUrl } from './links.ts';
 import type { SendMail } from './smtp.ts';
-import { whyDrop } from './still-true.ts';
+import { waitsForOthers, whyDrop } from './still-true.ts';
 
 export interface MailerContext {
   db: Db;
@@ -23,6 +23,8 @@ export interface MailerContext {
   send: SendMail;
   now: () => Date;
 }
+
+const WAITS_FOR_OTHERS = 'Other emails to this unproven address may be the last ones of the day.';
 
 /** An email that waits for an older one looks again this long after the older one's next try, s. */
 const AFTER_OLDER_SECONDS = 60;
@@ -49,6 +51,12 @@ export async function sendMailOf(
   if (why !== null) return { status: 'dropped', why };
   if (facts.olderDueAt)
     return { status: 'waits', why: WAITS_FOR_OLDER, until: afterOlder(facts.olderDueAt, wholeSeconds(now)) };
+  if (waitsForOthers(work, facts))
+    return {
+      status: 'waits',
+      why: WAITS_FOR_OTHERS,
+      until: addSeconds(wholeSeconds(now), AFTER_OLDER_SECONDS),
+    };
   const addressed = await addressOf(context, item, work, facts.user, now);
   if (addressed === null) return { status: 'dropped', why: 'Its link no longer works.' };
   const unsubscribe =

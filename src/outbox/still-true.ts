@@ -3,7 +3,7 @@ import type { OutboxItem, User } from '../db/generated/client.ts';
 import { DAYS_ARE_NO_NEWS, DAYS_GIVEN_BACK, DAYS_TAKEN_BACK, LOSS_IS_NO_NEWS } from './days-mail.ts';
 import { goesToOwnAddress } from './facts.ts';
 import type { MailFacts } from './facts.ts';
-import { canBeTurnedOff } from './kinds.ts';
+import { canBeTurnedOff, mayUseReserve } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 import { pendingAddress } from './links.ts';
 
@@ -39,11 +39,29 @@ export function whyDrop(
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
   const isToOwn = goesToOwnAddress(work.kind, address, user);
-  const mayUseReserve = !canBeTurnedOff(work.kind) && work.kind !== 'mail.prove-address';
-  const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
-  if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
+  if (isToOwn && user.emailProvenAt === null && sentToday >= mostOf(work.kind))
     return `The address is unproven, and ${sentToday} emails went there within a day.`;
   return whyUntrue(work, address, facts, user, now);
+}
+
+/**
+ * Whether an email must wait, because those under way to the same unproven mailbox may be the last ones that it gets today.
+ */
+export function waitsForOthers(
+  { kind }: MailWork,
+  { sentToday, underWay }: Pick<MailFacts, 'sentToday' | 'underWay'>,
+): boolean {
+  // Of the other mail, no more than this is sent.
+  const others = Math.min(
+    underWay.others,
+    Math.max(0, MAILS_TO_UNPROVEN - RESERVED_FOR_SECURITY - sentToday),
+  );
+  return underWay.security + others > 0 && sentToday + underWay.security + others >= mostOf(kind);
+}
+
+/** How many emails an unproven mailbox may have had today for one of this kind to be sent. */
+function mostOf(kind: MailWork['kind']): number {
+  return mayUseReserve(kind) ? MAILS_TO_UNPROVEN : MAILS_TO_UNPROVEN - RESERVED_FOR_SECURITY;
 }
 
 function whyUntrue(

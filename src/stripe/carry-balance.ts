@@ -166,7 +166,7 @@ function markOf(customerId: string, retiredAt: Date): string {
   return `${customerId}-${isoText(retiredAt)}`;
 }
 
-/** The half of a move that a customer has had, among its newest balance transactions. */
+/** The customer's balance transaction that bears this mark, among its newest 100: its half of the move. */
 async function markedTransaction(stripe: Stripe, customer: string, mark: string) {
   const { data } = await stripe.customers.listBalanceTransactions(customer, { limit: 100 });
   return data.find(({ metadata }) => metadata?.['balanceMove'] === mark);

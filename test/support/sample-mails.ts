@@ -39,6 +39,7 @@ function mailOf(
       invoicePaid: false,
       plan: 'live',
       sentToday: 0,
+      underWay: { security: 0, others: 0 },
       ...facts,
     },
     link: 'https://tandem.test/token-link',

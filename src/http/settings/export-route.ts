@@ -93,6 +93,9 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     let body;
     try {
       body = Buffer.from(await exportAccount(db, request.user, overviewConfig, now()));
+    } catch (error) {
+      await giveBack();
+      throw error;
     } finally {
       isWritten = true;
       end();
