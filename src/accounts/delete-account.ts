@@ -19,8 +19,10 @@ import { lockVerified, verifyUser } from './verified-user.ts';
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'account-changed' | CancellationRefusal;
 
-/** Why an account's subscriptions were not cancelled. `conflict`: a checkout was opened, a
- * customer was linked, or the account was claimed in the meantime. */
+/**
+ * Why an account's subscriptions were not cancelled. `conflict`: a checkout was opened, a customer was linked, or the account
+ * was claimed in the meantime.
+ */
 export type CancellationRefusal = 'payments-not-set-up' | 'payment-pending' | 'conflict';
 
 /** What was ended at Stripe before an account is deleted. */

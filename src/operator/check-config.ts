@@ -119,8 +119,8 @@ interface ShownVariable {
 }
 
 /**
- * `check-config`: shows where each variable comes from, its effect, and what is wrong with it. It reads no configuration file
- * except `.env`, and does not open the database.
+ * `check-config`: shows where each variable comes from, its effect, and what is wrong with it. It reads no configuration
+ * file except `.env`, and does not open the database.
  *
  * @param fromFile the names of the variables that came from `.env`
  */

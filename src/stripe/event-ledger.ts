@@ -24,8 +24,8 @@ export interface Claim {
  * or ignored are final.
  *
  * @param claims each event once
- * @returns the ids of the claimed events and, for each, whether stored rows lead from it to a deleted account; all other events are
- *   duplicates
+ * @returns the ids of the claimed events and, for each, whether stored rows lead from it to a deleted account; all other
+ *   events are duplicates
  */
 export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlyMap<string, boolean>> {
   const rows = claims

@@ -50,7 +50,10 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   return null;
 }
 
-/** For a retired customer that never paid, the portal has no invoices to show, but it may show a stranger's card and address. */
+/**
+ * For a retired customer that never paid, the portal has no invoices to show, but it may show a stranger's card and
+ * address.
+ */
 function isOfUse({ retiredAt, subscriptions }: CustomerOfPortal): boolean {
   return retiredAt === null || subscriptions.some((one) => isLive(one) || isPaid(one));
 }
