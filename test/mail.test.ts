@@ -325,19 +325,45 @@ test('many emails leave a few at a time', async () => {
   expect(most).toBeLessThanOrEqual(5);
 });
 
-test('an unproven address gets five emails a day, even if several are sent at the same time', async () => {
+/** Somebody with an unproven address, to whom emails about security can be queued. */
+async function unproven() {
   const { mailServer, server, ann } = await invitation();
   const sender = await startTestSender(server);
+  const work = { kind: 'mail.password-changed', userId: ann.id, data: null } as const;
   const queue = (count: number) =>
     inTransaction(server.db, server.clock.now, (tx) =>
       queueNow(
         tx,
-        Array.from(
-          { length: count },
-          () => ({ kind: 'mail.password-changed', userId: ann.id, data: null }) as const,
-        ),
+        Array.from({ length: count }, () => work),
       ),
     );
+  return { mailServer, server, sender, queue };
+}
+
+test('of two emails that could be the last of the day, the older one goes out and the younger one is dropped', async () => {
+  const { mailServer, server, sender, queue } = await unproven();
+  await queue(4);
+  await sender.wake();
+  mailServer.refuse = () => ({ code: 451, text: '4.3.0 later' });
+  pass(server, 10);
+  await queue(1);
+  await sender.wake();
+  mailServer.refuse = () => null;
+  pass(server, 10);
+  await queue(1);
+  for (let seconds = 0; seconds < 300; seconds += 5) {
+    await sender.wake();
+    pass(server, 5);
+  }
+  const ended = await server.db.outboxItem.findMany({
+    where: { kind: 'mail.password-changed' },
+    orderBy: { createdAt: 'asc' },
+  });
+  expect(ended.slice(-2).map(({ status }) => status)).toEqual(['done', 'dropped']);
+});
+
+test('an unproven address gets five emails a day, even if several are sent at the same time', async () => {
+  const { mailServer, sender, queue } = await unproven();
   await queue(2);
   await sender.wake();
   const before = mailServer.mails.length;

@@ -67,7 +67,7 @@ export interface MailFacts {
    * an email to the account's own address (`goesToOwnAddress`), and only if that is unproven; otherwise 0.
    */
   sentToday: number;
-  /** Such emails that may be being sent now, of mail about security and of other mail. */
+  /** Older such emails that are being sent or about to be, of mail about security and of other mail. */
   underWay: UnderWay;
 }
 
@@ -103,7 +103,7 @@ export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, no
   // Anybody can make an account with thousands of emails to other addresses, and counting reads them all.
   const counts = user?.deletedAt === null && goesToOwnAddress(work.kind, address, user);
   const sentToday = counts ? await countSentToday(db, user, now) : 0;
-  const underWay = counts ? await countUnderWay(db, user, item, now) : { security: 0, others: 0 };
+  const underWay = counts ? await countUnderWay(db, user, item) : { security: 0, others: 0 };
   const earlier = isDaysMail(work)
     ? await readEarlier(db, item, work.data.referralId)
     : { olderDueAt: null, thinksToHaveDays: null };
@@ -121,22 +121,21 @@ export async function countSentToday(db: Db, user: Mailbox, now: Date): Promise<
 }
 
 /**
- * How many emails to the same accounts may be being sent now, apart from those leased after this one: each of two waits
- * for the other otherwise. A lease cannot be told from a short pause.
+ * How many older emails to the same accounts are being sent now, or due before this one's lease ends. Younger ones do not
+ * count: two emails would wait for each other.
  *
  * @param item leased
  */
 function countUnderWay(
   db: Db,
   user: Mailbox,
-  { id, dueAt }: Pick<OutboxItem, 'id' | 'dueAt'>,
-  now: Date,
+  { id, createdAt, dueAt }: Pick<OutboxItem, 'id' | 'createdAt' | 'dueAt'>,
 ): Promise<UnderWay> {
   return countOfMailbox(
     db,
     user,
-    Prisma.sql`o."status" = 'queued' AND o."dueAt" > ${now}
-      AND (o."dueAt" < ${dueAt} OR o."dueAt" = ${dueAt} AND o."id" < ${id})`,
+    Prisma.sql`o."status" = 'queued' AND o."dueAt" <= ${dueAt}
+      AND (o."createdAt" < ${createdAt} OR o."createdAt" = ${createdAt} AND o."id" < ${id})`,
   );
 }
 
