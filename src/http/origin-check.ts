@@ -2,6 +2,9 @@ import type { FastifyRequest } from 'fastify';
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
+/** Longest Origin that is parsed, characters; a host's name has at most 253. Parsing 15 KB of odd letters takes 12 ms. */
+const LONGEST_ORIGIN = 300;
+
 /** Whether a request only reads. https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1 */
 export function isSafe({ method }: Pick<FastifyRequest, 'method'>): boolean {
   return SAFE_METHODS.has(method);
@@ -19,7 +22,7 @@ export function comesFromUs(request: FastifyRequest, publicUrl: string): boolean
   if (site !== undefined) return site === 'same-origin' || site === 'none';
   const { origin } = request.headers;
   if (origin === undefined) return true;
-  if (!URL.canParse(origin)) return false;
+  if (origin.length > LONGEST_ORIGIN || !URL.canParse(origin)) return false;
   const { host, protocol } = new URL(origin);
   const ours = new URL(publicUrl);
   // An attacker who can alter http traffic must not be able to act on the https site.
