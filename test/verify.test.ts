@@ -694,15 +694,20 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test('is shut out before its closed checkout could warn whoever holds it', async () => {
+  /** The holder has a payment page open; `path` is of the link by which Ann proves their address. */
+  async function whileCheckoutIsOpen() {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');
     await pressUpgrade(world, holder);
+    await askFor(world, ann, 'new@example.com');
+    return { world, ann, holder, path: await provePath(world, ann) };
+  }
+
+  test('is shut out before its closed checkout could warn whoever holds it', async () => {
+    const { world, ann, holder, path } = await whileCheckoutIsOpen();
     await askFor(world, holder, 'own@example.com');
     const leave = await provePath(world, holder);
-    await askFor(world, ann, 'new@example.com');
-    const path = await provePath(world, ann);
     const tried: number[] = [];
     aroundExpiry(world, {
       after: async () => {
@@ -719,12 +724,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
   });
 
   test('loses the address even if it belongs to a different unproven account by then', async () => {
-    const world = await startWorld(MAIL);
-    const ann = await proven(world);
-    const holder = await newcomer(world, 'new@example.com');
-    await pressUpgrade(world, holder);
-    await askFor(world, ann, 'new@example.com');
-    const path = await provePath(world, ann);
+    const { world, ann, holder, path } = await whileCheckoutIsOpen();
     let second: Person | undefined;
     aroundExpiry(world, {
       before: async () => {
@@ -774,12 +774,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
   });
 
   test('is not deleted while a payment page is open that Stripe does not close', async () => {
-    const world = await startWorld(MAIL);
-    const ann = await proven(world);
-    const holder = await newcomer(world, 'new@example.com');
-    await pressUpgrade(world, holder);
-    await askFor(world, ann, 'new@example.com');
-    const path = await provePath(world, ann);
+    const { world, holder, path } = await whileCheckoutIsOpen();
     refuseToExpire(world);
     expect((await postForm(world.app, path, {})).statusCode).toBe(409);
     expect(await userOf(world, holder)).toMatchObject({ deletedAt: null });
