@@ -5,7 +5,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
-import { WAITS_FOR_OLDER } from './days-mail.ts';
+import { WAITS } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
 import { RECIPIENT_REFUSED } from './smtp.ts';
 
@@ -95,7 +95,7 @@ async function oldestStuck(
         // A branch of its own, because in SQL the second one is not true when the error is NULL.
         { error: null },
         {
-          NOT: { error: WAITS_FOR_OLDER },
+          error: { notIn: Object.values(WAITS) },
           OR: [{ NOT: { error: { startsWith: RECIPIENT_REFUSED } } }, { NOT: { OR: FAILURES_OF_STRANGERS } }],
         },
       ],

@@ -16,9 +16,6 @@ export const DAYS_GIVEN_BACK = 'The days were given back.';
 export const LOSS_IS_NO_NEWS = 'The email about the grant or return of these days was not sent either.';
 export const DAYS_ARE_NO_NEWS = 'The user already knows that they have these days.';
 
-/** Why an email about days is not sent yet. */
-export const WAITS_FOR_OLDER = 'An older email about the same days comes first.';
-
 type Settled = Pick<OutboxItem, 'kind' | 'status' | 'error'>;
 
 /**

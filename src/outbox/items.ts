@@ -59,6 +59,12 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
   return items.sort((a, b) => a.createdAt.getTime() - b.createdAt.getTime());
 }
 
+/** Why an item waits. Nothing has failed then, so none of these raises an alarm. */
+export const WAITS = {
+  forOlder: 'An older email about the same days comes first.',
+  forOthers: 'Other emails to this unproven address may be the last ones of the day.',
+} as const;
+
 /** The result of an attempt. */
 export type Outcome =
   | { status: 'done' }
@@ -68,7 +74,7 @@ export type Outcome =
   | { status: 'failed'; why: string }
   | { status: 'again'; why: string }
   /** It was not tried, because something else must end first. This uses up no attempt. */
-  | { status: 'waits'; why: string; until: Date };
+  | { status: 'waits'; why: (typeof WAITS)[keyof typeof WAITS]; until: Date };
 
 /**
  * Stores the outcome of an attempt. The address is deleted once the item has ended.

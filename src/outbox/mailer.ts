@@ -5,9 +5,8 @@ import type { Db } from '../db/transaction.ts';
 import { addSeconds, secondsBetween, wholeSeconds } from '../instants.ts';
 import { compose } from './compose.ts';
 import type { Letterhead, Particulars } from './compose.ts';
-import { WAITS_FOR_OLDER } from './days-mail.ts';
 import { readMailFacts } from './facts.ts';
-import { LEASE_SECONDS } from './items.ts';
+import { LEASE_SECONDS, WAITS } from './items.ts';
 import type { Outcome } from './items.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
@@ -23,8 +22,6 @@ export interface MailerContext {
   send: SendMail;
   now: () => Date;
 }
-
-const WAITS_FOR_OTHERS = 'Other emails to this unproven address may be the last ones of the day.';
 
 /** An email that waits for an older one looks again this long after the older one's next try, s. */
 const AFTER_OLDER_SECONDS = 60;
@@ -50,11 +47,11 @@ export async function sendMailOf(
   const why = whyDrop(work, item, facts, now);
   if (why !== null) return { status: 'dropped', why };
   if (facts.olderDueAt)
-    return { status: 'waits', why: WAITS_FOR_OLDER, until: afterOlder(facts.olderDueAt, wholeSeconds(now)) };
+    return { status: 'waits', why: WAITS.forOlder, until: afterOlder(facts.olderDueAt, wholeSeconds(now)) };
   if (waitsForOthers(work, facts))
     return {
       status: 'waits',
-      why: WAITS_FOR_OTHERS,
+      why: WAITS.forOthers,
       until: addSeconds(wholeSeconds(now), AFTER_OLDER_SECONDS),
     };
   const addressed = await addressOf(context, item, work, facts.user, now);
