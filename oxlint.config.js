@@ -47,6 +47,7 @@ const LAYERS = [
     'src/outbox/sender.ts',
     'src/outbox/smtp.ts',
     'src/outbox/still-true.ts',
+    'src/outbox/unproven-limit.ts',
     'src/outbox/words.ts',
   ],
   [

@@ -98,7 +98,7 @@ export const outboxQueued = new Counter({
 
 export const outboxTries = new Counter({
   name: 'tandem_outbox_tries_total',
-  help: 'Attempts to send an email or change something at Stripe, by kind and outcome: done, dropped (no longer needed or allowed), again (to be retried), waits (not tried: an earlier email about the same days comes first), failed (given up).',
+  help: 'Attempts to send an email or change something at Stripe, by kind and outcome: done, dropped (no longer needed or allowed), again (to be retried), waits (not tried: another email must end first), failed (given up).',
   labelNames: ['kind', 'outcome'],
   registers,
 });

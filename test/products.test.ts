@@ -229,7 +229,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     const plan = async (): Promise<string> => {
       const item = { id: 'mail_1', kind: 'mail.payment-failed', userId: friend.id, data: '{}' } as OutboxItem;
       const work = { kind: 'mail.payment-failed', data } as MailWork;
-      return (await readMailFacts(server.db, item, work, server.clock.now)).plan;
+      return (await readMailFacts(server.db, item, work)).plan;
     };
     expect(await plan()).toBe('live');
     await hear(1, stripe.ended(daysAfter(1), of(OURS)));

@@ -112,6 +112,7 @@ export const COLUMNS = {
     status: 'text',
     endedAt: 'instant',
     error: 'text',
+    sendingAt: 'instant',
   },
   AuditRow: {
     id: 'text',

@@ -7,7 +7,7 @@ import type { RateLimiterAbstract } from 'rate-limiter-flexible';
 import { hashToken } from '../accounts/tokens.ts';
 import { isPostgresql } from '../db/open.ts';
 import { DAY_SECONDS } from '../instants.ts';
-import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
+import { MAILS_TO_UNPROVEN } from '../outbox/unproven-limit.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { hasPaid, isFirstOfMailbox } from '../accounts/addresses.ts';
 import { canonicalAddress } from '../accounts/email.ts';
 import type { User } from '../db/generated/client.ts';
-import { RESERVED_FOR_SECURITY } from '../outbox/still-true.ts';
+import { RESERVED_FOR_SECURITY } from '../outbox/unproven-limit.ts';
 import type { AppContext } from './context.ts';
 import { giveBackToMailbox, takeForMailbox } from './limits.ts';
 

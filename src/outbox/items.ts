@@ -97,8 +97,13 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
       where: isOurs,
       data:
         kept.status === 'again' || kept.status === 'waits'
-          ? { attempts, error, dueAt: kept.status === 'waits' ? kept.until : addSeconds(tx.now, pause ?? 0) }
-          : { attempts, error, status: kept.status, endedAt: tx.now, address: null },
+          ? {
+              attempts,
+              error,
+              sendingAt: null,
+              dueAt: kept.status === 'waits' ? kept.until : addSeconds(tx.now, pause ?? 0),
+            }
+          : { attempts, error, status: kept.status, endedAt: tx.now, sendingAt: null, address: null },
     }),
   );
   return kept;

@@ -12,7 +12,8 @@ import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 import { proveLink, resetToken, resetUrl, unsubscribeUrl } from './links.ts';
 import type { SendMail } from './smtp.ts';
-import { waitsForOthers, whyDrop } from './still-true.ts';
+import { whyDrop } from './still-true.ts';
+import { goesToOwnAddress, takePlace } from './unproven-limit.ts';
 
 export interface MailerContext {
   db: Db;
@@ -23,8 +24,10 @@ export interface MailerContext {
   now: () => Date;
 }
 
-/** An email that waits for an older one looks again this long after the older one's next try, s. */
-const AFTER_OLDER_SECONDS = 60;
+/** An email that waits for others looks again this long after their next try, s. */
+const LOOK_AGAIN_SECONDS = 60;
+
+const LIMIT_REACHED = 'The address is unproven, and its emails of the day are used up.';
 
 /** It looks again after at most this long, s: an operator may have sent the older one again. */
 const LOOK_SECONDS = 15 * 60;
@@ -43,17 +46,11 @@ export async function sendMailOf(
 ): Promise<Outcome> {
   const { db, letterhead, secret } = context;
   const now = context.now();
-  const facts = await readMailFacts(db, item, work, now);
+  const facts = await readMailFacts(db, item, work);
   const why = whyDrop(work, item, facts, now);
   if (why !== null) return { status: 'dropped', why };
   if (facts.olderDueAt)
     return { status: 'waits', why: WAITS.forOlder, until: afterOlder(facts.olderDueAt, wholeSeconds(now)) };
-  if (waitsForOthers(work, facts))
-    return {
-      status: 'waits',
-      why: WAITS.forOthers,
-      until: addSeconds(wholeSeconds(now), AFTER_OLDER_SECONDS),
-    };
   const addressed = await addressOf(context, item, work, facts.user, now);
   if (addressed === null) return { status: 'dropped', why: 'Its link no longer works.' };
   const unsubscribe =
@@ -61,6 +58,22 @@ export async function sendMailOf(
       ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user)
       : null;
   const mail = compose(work, letterhead, { id: item.id, facts, unsubscribe, now, ...addressed });
+  const { user } = facts;
+  if (
+    user &&
+    user.deletedAt === null &&
+    user.emailProvenAt === null &&
+    goesToOwnAddress(work.kind, item, user)
+  ) {
+    const place = await takePlace(db, { id: item.id, kind: work.kind }, user, now);
+    if (place === 'refused') return { status: 'dropped', why: LIMIT_REACHED };
+    if (place === 'waits')
+      return {
+        status: 'waits',
+        why: WAITS.forOthers,
+        until: addSeconds(wholeSeconds(now), LOOK_AGAIN_SECONDS),
+      };
+  }
   signal.throwIfAborted();
   return context.send(mail, signal);
 }
@@ -68,7 +81,7 @@ export async function sendMailOf(
 /** When to look again for the outcome of an older email. If that is due within a lease, it may be being sent now. */
 function afterOlder(dueAt: Date, now: Date): Date {
   const mayBeInFlight = secondsBetween(now, dueAt) <= LEASE_SECONDS;
-  const next = addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);
+  const next = addSeconds(mayBeInFlight ? now : dueAt, LOOK_AGAIN_SECONDS);
   const latest = addSeconds(now, LOOK_SECONDS);
   return next < latest ? next : latest;
 }

@@ -60,7 +60,7 @@ export function idOnce(...parts: string[]): string {
 
 function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
   return {
-    // Ordered ids: of the items that are due in one second, those queued first are taken first.
+    // Ordered: of two such items that are due in one second, the one queued first is taken first.
     id: id ?? orderedId(),
     kind,
     userId,
@@ -72,5 +72,6 @@ function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxI
     status: 'queued',
     endedAt: null,
     error: null,
+    sendingAt: null,
   };
 }

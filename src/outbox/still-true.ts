@@ -1,17 +1,10 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import { DAYS_ARE_NO_NEWS, DAYS_GIVEN_BACK, DAYS_TAKEN_BACK, LOSS_IS_NO_NEWS } from './days-mail.ts';
-import { goesToOwnAddress } from './facts.ts';
 import type { MailFacts } from './facts.ts';
-import { canBeTurnedOff, mayUseReserve } from './kinds.ts';
+import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 import { pendingAddress } from './links.ts';
-
-/** Maximum number of emails to an unproven address within a day (design: rule 12). */
-export const MAILS_TO_UNPROVEN = 5;
-
-/** Of these, reserved for emails that protect an account, such as links that reset its password. */
-export const RESERVED_FOR_SECURITY = 2;
 
 const HAS_PLAN = 'The user has a plan.';
 
@@ -29,7 +22,7 @@ export function whyDrop(
   facts: MailFacts,
   now: Date,
 ): string | null {
-  const { user, sentToday } = facts;
+  const { user } = facts;
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
@@ -38,30 +31,7 @@ export function whyDrop(
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  const isToOwn = goesToOwnAddress(work.kind, address, user);
-  if (isToOwn && user.emailProvenAt === null && sentToday >= mostOf(work.kind))
-    return `The address is unproven, and ${sentToday} emails went there within a day.`;
   return whyUntrue(work, address, facts, user, now);
-}
-
-/**
- * Whether an email must wait, because those under way to the same unproven mailbox may be the last ones that it gets today.
- */
-export function waitsForOthers(
-  { kind }: MailWork,
-  { sentToday, underWay }: Pick<MailFacts, 'sentToday' | 'underWay'>,
-): boolean {
-  // Of the other mail, no more than this is sent.
-  const others = Math.min(
-    underWay.others,
-    Math.max(0, MAILS_TO_UNPROVEN - RESERVED_FOR_SECURITY - sentToday),
-  );
-  return underWay.security + others > 0 && sentToday + underWay.security + others >= mostOf(kind);
-}
-
-/** How many emails an unproven mailbox may have had today for one of this kind to be sent. */
-function mostOf(kind: MailWork['kind']): number {
-  return mayUseReserve(kind) ? MAILS_TO_UNPROVEN : MAILS_TO_UNPROVEN - RESERVED_FOR_SECURITY;
 }
 
 function whyUntrue(

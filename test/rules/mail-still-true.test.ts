@@ -4,7 +4,7 @@ import type { User } from '../../src/db/generated/client.ts';
 import { DAYS_ARE_NO_NEWS, LOSS_IS_NO_NEWS, thinksToHaveDays } from '../../src/outbox/days-mail.ts';
 import type { MailFacts } from '../../src/outbox/facts.ts';
 import type { MailWork } from '../../src/outbox/kinds.ts';
-import { waitsForOthers, whyDrop } from '../../src/outbox/still-true.ts';
+import { whyDrop } from '../../src/outbox/still-true.ts';
 
 const NOW = new Date('2027-01-10T09:00:00Z');
 const days = (count: number): Date => new Date(NOW.getTime() + count * 86_400_000);
@@ -54,8 +54,6 @@ function why(
     thinksToHaveDays: null,
     invoicePaid: false,
     plan: 'live' as const,
-    sentToday: 0,
-    underWay: { security: 0, others: 0 },
     ...facts,
   };
   return whyDrop(work, { address }, all, NOW);
@@ -210,8 +208,6 @@ test('a deleted account’s address gets the news of its deletion or change, and
         thinksToHaveDays: null,
         invoicePaid: false,
         plan: 'live',
-        sentToday: 0,
-        underWay: { security: 0, others: 0 },
       },
       NOW,
     );
@@ -220,42 +216,4 @@ test('a deleted account’s address gets the news of its deletion or change, and
   expect(toFormer(deleted)).toBeNull();
   // For the next account with the address.
   expect(toFormer({ kind: 'mail.reset-password', data: null })).toBeNull();
-});
-
-test.each([
-  // sent today, under way: security and others; whether a reset link waits, and whether an email about days does
-  [0, 0, 0, false, false],
-  [0, 0, 5, false, true],
-  [2, 0, 5, false, true],
-  [3, 0, 5, false, false],
-  [3, 2, 0, true, true],
-  [2, 1, 1, false, true],
-  [2, 2, 1, true, true],
-  [4, 0, 5, false, false],
-  [4, 1, 0, true, true],
-])(
-  'of the emails to an unproven address, those under way are waited for: %i, %i, %i',
-  (sentToday, security, others, reset, days) => {
-    const facts = { sentToday, underWay: { security, others } };
-    expect(waitsForOthers({ kind: 'mail.reset-password', data: null }, facts)).toBe(reset);
-    expect(waitsForOthers(granted, facts)).toBe(days);
-  },
-);
-
-test('an unproven address gets five emails a day, two of them only for security; a proven one gets any number', () => {
-  const reset: MailWork = { kind: 'mail.reset-password', data: null };
-  const proof: MailWork = { kind: 'mail.prove-address', data: null };
-  for (const [work, most, address] of [
-    [granted, 3, null],
-    [proof, 3, ANN.email],
-    [reset, 5, ANN.email],
-  ] as const) {
-    expect(why(work, { emailProvenAt: null }, { sentToday: most - 1 }, address)).toBeNull();
-    expect(why(work, { emailProvenAt: null }, { sentToday: most }, address)).toBe(
-      `The address is unproven, and ${most} emails went there within a day.`,
-    );
-  }
-  expect(why(granted, {}, { sentToday: 50 })).toBeNull();
-  // The email that proves the account's own address counts, too. That of a change counts when it is asked for.
-  expect(why(proof, { emailProvenAt: null }, { sentToday: 5 }, 'new@example.com')).toBeNull();
 });

@@ -38,8 +38,6 @@ function mailOf(
       thinksToHaveDays: null,
       invoicePaid: false,
       plan: 'live',
-      sentToday: 0,
-      underWay: { security: 0, others: 0 },
       ...facts,
     },
     link: 'https://tandem.test/token-link',
