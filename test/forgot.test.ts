@@ -930,6 +930,16 @@ describe('a reset link that was mailed', () => {
     expect(balances()).toEqual([0, 100, -500]);
   });
 
+  test('moves that credit at once when the customer chosen by a checkout that failed has another currency', async () => {
+    const { world, ann, old, balances } = await owed();
+    const { id } = await world.merchant.customers.create({ email: 'ann@example.com' });
+    await world.merchant.customers.createBalanceTransaction(id, { amount: 100, currency: 'eur' });
+    await world.db.customer.create({ data: { id, userId: ann.id, ours: true, retiredAt: world.clock.now } });
+    await world.db.customer.update({ where: { id: old }, data: { balanceTo: id } });
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, 100, -500]);
+  });
+
   test('gives credit that was taken to a later customer when the one that was to get it took another currency meanwhile', async () => {
     const { world, ann, old, balances } = await owed();
     const { customers } = clientOf(world);

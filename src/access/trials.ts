@@ -22,9 +22,9 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
 }
 
 /**
- * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed
- * after another account with the same address had its trial, and a payment link can give this account a second trial. Such a
- * trial gives no access; the plan begins with its first payment.
+ * Decides, under the user's lock, whether a trial that has just started gives access. A checkout opened earlier can be
+ * completed after another account with the same address had its trial, and a payment link can give this account a second
+ * trial. Such a trial gives no access; the plan begins with its first payment.
  *
  * @returns the subscriptions with the decisions applied
  */
@@ -35,7 +35,7 @@ export function admitTrials(
 ): readonly Subscription[] {
   const undecided = subscriptions.filter(isUndecided);
   const began = ({ createdAt }: Subscription): number => createdAt?.getTime() ?? 0;
-  // The oldest first, so that of two trials of one account the later one is refused.
+  // The oldest first, so that of two trials of one account the later one counts as the second.
   for (const one of undecided.toSorted((a, b) => began(a) - began(b)))
     tx.rows.subscriptions.set(one.id, decide(tx, user, one));
   return subscriptions.map((one) => tx.rows.subscriptions.get(one.id) ?? one);
@@ -51,14 +51,15 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   if (byAnother > 0 || given.some((one) => isOfAnother(tx, user, one)))
     return { ...subscription, trialRefused: true };
   // A second trial counts only on a customer that we created, where an operator gave it at Stripe, or on one that an
-  // operator moved here (`relink`). A payment link with a trial would give one each time.
+  // operator moved here (`relink`). A payment link with a trial would give one each time. A checkout of ours that was
+  // open before the trial of a payment link still gives one, and no checkout offers a third.
   if (hadTrial(tx, user, subscription) && tx.rows.customers.get(subscription.customerId)?.ours !== true)
     return { ...subscription, trialRefused: true };
   const again = held > 0 || given.some(({ trialHash }) => trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
 }
 
-/** Whether the user has, or had, the trial of another subscription. */
+/** Whether another of the user's subscriptions has, or had, a trial that counts: neither refused nor released. */
 function hadTrial({ rows }: Unit, { id }: UserRow, subscription: Subscription): boolean {
   return [...rows.subscriptions.values()].some((one) => {
     const isOwn = rows.customers.get(one.customerId)?.userId === id;

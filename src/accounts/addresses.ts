@@ -28,7 +28,7 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
 }
 
 /**
- * Stops the trials that an account has had from counting, because the owner of its address claims it from a stranger.
+ * Makes an account's past trials no longer count, because the owner of its address claims the account from a stranger.
  *
  * @param ended what was cancelled at Stripe for it: perhaps trials whose events are still to come
  */

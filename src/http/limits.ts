@@ -62,7 +62,7 @@ const LIMITS = {
   unknownPathsOfNetwork: 300,
   unknownPathsOfHome: 900,
   unknownPathsOfSite: 9_000,
-  // Of each spelling: a stranger must not use up the owner's with another +tag.
+  // Counted per spelling. Otherwise, a stranger could use up the owner's links with another +tag.
   resetMailsToMailbox: 5,
   // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,

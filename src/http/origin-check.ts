@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify';
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
-/** Longest Origin that is parsed, characters; a host's name has at most 253. Parsing 15 KB of odd letters takes 12 ms. */
+/** Longest Origin that is parsed, characters; a host name has at most 253. Parsing 15 KB of odd letters takes 12 ms. */
 const LONGEST_ORIGIN = 300;
 
 /** Whether a request only reads. https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1 */

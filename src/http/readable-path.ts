@@ -5,8 +5,8 @@ const MAX_QUERY_LENGTH = 2_000;
 /**
  * A URL that the router can decode quickly and without an error. A path that cannot be decoded or contains a NUL is
  * escaped, so that it is routed like any unknown path, code or token; PostgreSQL rejects a NUL in any text, even in a
- * bind parameter. A longer path or query than any of ours is cut, before any limit of ours can act: decoding 16 KiB of
- * path several times takes 18 ms, and parsing 16 KiB of query takes 2 ms.
+ * bind parameter. A path or query longer than any of ours is cut, because the router decodes it before any limit of ours
+ * can act: decoding 16 KiB of path several times takes 18 ms, and parsing 16 KiB of query takes 2 ms.
  *
  * @param url as in the request line
  */

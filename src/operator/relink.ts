@@ -96,7 +96,7 @@ export async function relink(
     ].join('\n'),
     json: {
       ...json,
-      // A server closes the checkouts that the run which moved the customer has queued.
+      // The run that moved the customer queued the checkouts to close. A server closes them.
       checkoutsClosed: hadIt ? null : open.length === 0,
       firstPaymentsStopped: stopped,
       mayPayTwice,

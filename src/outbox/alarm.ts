@@ -4,7 +4,7 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
-import { counted } from '../wording.ts';
+import { counted, sentence } from '../wording.ts';
 import { WAITS } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
 import { RECIPIENT_REFUSED } from './smtp.ts';
@@ -53,7 +53,9 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (stuck) {
     const why =
-      stuck.error === null ? 'It has not been tried yet.' : `Its last attempt failed: ${stuck.error}`;
+      stuck.error === null
+        ? 'It has not been tried yet.'
+        : `Its last attempt failed: ${sentence(stuck.error)}`;
     problems.push(
       `An email or a change at Stripe (${stuck.kind}, ${stuck.id}) has waited for ${inHours(secondsBetween(stuck.createdAt, now))}. ${why}`,
     );

@@ -22,7 +22,7 @@ export async function carryBalances(
   to: string,
   now: Date,
 ): Promise<void> {
-  // A target that is gone leaves the balance to `to`.
+  // The second round gives `to` what a target could not take because it is gone or has another currency.
   for (let round = 1; round <= 2; round += 1) {
     for (const move of await decideMoves(db, userId, to, now)) {
       const { from, target, tries } = move;
@@ -34,7 +34,7 @@ export async function carryBalances(
         });
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
       if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
-      else if (moved === 'stuck' && target !== to) await note({ balanceTo: to });
+      else if ((moved === 'stuck' || moved === 'kept') && target !== to) await note({ balanceTo: to });
       // The target of the next checkout may have the right currency.
       else if (moved === 'kept' && round === 2) await note({ balanceTo: null });
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
@@ -85,7 +85,8 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
  * https://docs.stripe.com/billing/customer/balance
  *
  * @param noteRefusal called when Stripe may have stored an error as its answer to a half: the next try needs a new key
- * @returns `kept` when the target's currency is another one; `stuck` when it has become another one since the first half
+ * @returns `kept` when the target has another currency and nothing was taken yet; `stuck` when it has another currency
+ *   and the credit was taken
  */
 async function moveBalance(
   stripe: Stripe,

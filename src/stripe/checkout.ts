@@ -57,7 +57,7 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  *   is no longer right (or without one that is due), or for a customer that no longer exists or was retired: we expire it
  *   and look again.
  * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is
- *   still to come.
+ *   still to come. No checkout is opened.
  * - `complete`, but its subscription is over or for another product: a new one replaces it.
  * - `expired`: we end first payments that await the bank's approval, and then a new one replaces it.
  *

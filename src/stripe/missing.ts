@@ -35,7 +35,8 @@ export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
 
 /**
  * Records that Stripe does not know a customer, and so does not know its subscriptions either. They are no longer used
- * for new sessions. No subscription ends and no tier changes (design: rule 6).
+ * for new sessions. No subscription ends and no tier changes (design: rule 6). A customer that was deleted at Stripe is
+ * recorded like this, too, until its `customer.deleted` arrives.
  */
 export async function noteCustomerMissing(db: Db, customerId: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {

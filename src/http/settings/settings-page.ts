@@ -29,7 +29,8 @@ import { qrCode } from './qr-code.ts';
 const REFRESH_SECONDS = 3;
 
 /**
- * Lines shown of each list, newest first. The export contains more of both, but no lines for days that were used.
+ * Lines shown of the invitations and of the credit history, newest first. The export contains more of both, but no lines
+ * for days that were used.
  */
 const LISTED = 50;
 
