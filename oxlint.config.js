@@ -47,7 +47,6 @@ const LAYERS = [
     'src/outbox/sender.ts',
     'src/outbox/smtp.ts',
     'src/outbox/still-true.ts',
-    'src/outbox/unproven-limit.ts',
     'src/outbox/words.ts',
   ],
   [

@@ -8,7 +8,6 @@ import { readMailFacts } from '../src/outbox/facts.ts';
 import { takeDue } from '../src/outbox/items.ts';
 import { workOf } from '../src/outbox/kinds.ts';
 import { queueNow } from '../src/outbox/queue.ts';
-import { countSentToday } from '../src/outbox/unproven-limit.ts';
 import { eventContextOf } from '../src/stripe/handle-event.ts';
 import { commandContext } from './support/command-context.ts';
 import { handleTogether } from './support/handle-together.ts';
@@ -606,22 +605,6 @@ describe('a payment that failed', () => {
       error: 'The invoice was paid.',
     });
   });
-});
-
-test('mail that proves the new address of a change does not count as mail to the old one', async () => {
-  const { server, ben } = await invitation();
-  const sent = { userId: ben.id, kind: 'mail.prove-address', status: 'done', endedAt: START };
-  const sentToday = async (isChange: boolean): Promise<number> => {
-    const data = JSON.stringify({ isChange });
-    await server.db.outboxItem.create({ data: { ...sent, id: data, data, createdAt: START, dueAt: START } });
-    return countSentToday(
-      server.db,
-      await server.db.user.findUniqueOrThrow({ where: { id: ben.id } }),
-      START,
-    );
-  };
-  expect(await sentToday(true)).toBe(0);
-  expect(await sentToday(false)).toBe(1);
 });
 
 test('no mail to one side names the other', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import { forgetMailboxes } from '../src/accounts/mail-limit.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { queueNow } from '../src/outbox/queue.ts';
@@ -325,11 +326,12 @@ test('many emails leave a few at a time', async () => {
   expect(most).toBeLessThanOrEqual(5);
 });
 
-/** Somebody with an unproven address, to whom emails about security can be queued. */
+/** Somebody with an unproven address, to whom emails that nobody asked for can be queued. Three a day are sent. */
 async function unproven() {
   const databaseUrl = await newDatabase();
   const { mailServer, server, ann } = await invitation({ env: { DATABASE_URL: databaseUrl } });
   const sender = await startTestSender(server);
+  await sender.wake();
   const work = { kind: 'mail.password-changed', userId: ann.id, data: null } as const;
   const queue = (count: number) =>
     inTransaction(server.db, server.clock.now, (tx) =>
@@ -338,19 +340,20 @@ async function unproven() {
         Array.from({ length: count }, () => work),
       ),
     );
-  /** Lets five minutes pass, so that all emails that wait or are tried again come to an end. */
+  const sent = () => mailServer.mails.filter(({ to }) => to === 'ann@example.com').length;
+  /** Lets half an hour pass, so that all emails that wait or are tried again come to an end. */
   const end = async (): Promise<void> => {
-    for (let seconds = 0; seconds < 300; seconds += 5) {
+    for (let minutes = 0; minutes < 30; minutes += 1) {
       await sender.wake();
-      pass(server, 5);
+      pass(server, 60);
     }
   };
-  return { mailServer, server, databaseUrl, sender, queue, end };
+  return { mailServer, server, ann, databaseUrl, sender, queue, sent, end };
 }
 
-test('of two emails that could be the last of the day, one goes out and the other one is dropped', async () => {
-  const { mailServer, server, sender, queue, end } = await unproven();
-  await queue(4);
+test('of two emails that could be the last of the day, the older one goes out and the younger one is dropped', async () => {
+  const { mailServer, server, sender, queue, sent, end } = await unproven();
+  await queue(2);
   await sender.wake();
   mailServer.refuse = () => ({ code: 451, text: '4.3.0 later' });
   pass(server, 10);
@@ -364,21 +367,33 @@ test('of two emails that could be the last of the day, one goes out and the othe
     where: { kind: 'mail.password-changed' },
     orderBy: { createdAt: 'asc' },
   });
-  expect(
-    ended
-      .slice(-2)
-      .map(({ status }) => status)
-      .toSorted(),
-  ).toEqual(['done', 'dropped']);
+  expect(ended.map(({ status }) => status)).toEqual(['done', 'done', 'done', 'dropped']);
+  expect(sent()).toBe(3);
 });
 
-test('an unproven address gets five emails a day, even if two servers send several at the same time', async () => {
-  const { mailServer, server, databaseUrl, sender, queue, end } = await unproven();
+test('an email that waits for another one is sent when that one fails for good', async () => {
+  const { mailServer, server, sender, queue, sent, end } = await unproven();
+  await queue(2);
+  await sender.wake();
+  mailServer.refuse = () => ({ code: 451, text: '4.3.0 later' });
+  await queue(1);
+  await sender.wake();
+  await queue(1);
+  await sender.wake();
+  expect(sent()).toBe(2);
+  mailServer.refuse = () => ({ code: 550, text: '5.1.1 unknown' });
+  pass(server, 70);
+  await sender.wake();
+  mailServer.refuse = () => null;
+  await end();
+  expect(sent()).toBe(3);
+});
+
+test('emails to an unproven address keep to its daily limit, even if two servers send several at the same time', async () => {
+  const { mailServer, server, databaseUrl, sender, queue, sent, end } = await unproven();
   const { db } = await openDatabase(databaseUrl);
   onTestFinished(() => db.$disconnect());
   const another = await startTestSender({ ...server, db });
-  await queue(2);
-  await sender.wake();
   // No email is answered before both servers have decided about all that they took.
   let arrived = 0;
   mailServer.accept = async () => {
@@ -389,29 +404,43 @@ test('an unproven address gets five emails a day, even if two servers send sever
   await queue(8);
   await Promise.all([sender.wake(), another.wake()]);
   await end();
-  expect(mailServer.mails.filter(({ to }) => to === 'ann@example.com')).toHaveLength(5);
+  expect(sent()).toBe(3);
   expect(await server.db.outboxItem.count({ where: { kind: 'mail.password-changed', status: 'done' } })).toBe(
-    5,
+    3,
   );
 });
 
-test('an email whose sender was killed keeps its place until its lease ends', async () => {
-  const { mailServer, server, sender, queue } = await unproven();
-  await queue(4);
+test('the emails of a day count even if the account is deleted and another one gets the address', async () => {
+  const { server, ann, sender, queue, sent } = await unproven();
+  await queue(2);
   await sender.wake();
-  await queue(1);
-  // Its server took it and was killed while the mail server answered.
-  const killed = await server.db.outboxItem.updateManyAndReturn({
-    where: { kind: 'mail.password-changed', status: 'queued' },
-    data: { sendingAt: server.clock.now, dueAt: new Date(server.clock.now.getTime() + 180_000) },
-  });
-  expect(killed).toHaveLength(1);
-  await queue(1);
+  expect((await deleteAccount(server, ann)).statusCode).toBe(303);
   await sender.wake();
-  expect(mailServer.mails).toHaveLength(4);
-  pass(server, 181);
+  expect(sent()).toBe(3);
+  const { id: userId } = await signUp(server, 'ann@example.com');
+  const another = () =>
+    inTransaction(server.db, server.clock.now, (tx) =>
+      queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]),
+    );
+  await another();
   await sender.wake();
-  expect(mailServer.mails).toHaveLength(5);
+  expect(sent()).toBe(3);
+  pass(server, 86_401);
+  await another();
+  await sender.wake();
+  expect(sent()).toBe(4);
+});
+
+test('the mailbox of an email is forgotten a day after it was sent', async () => {
+  const { server, sender, queue } = await unproven();
+  await queue(2);
+  await sender.wake();
+  const mailboxes = () => server.db.outboxItem.count({ where: { mailbox: { not: null } } });
+  expect(await mailboxes()).toBe(2);
+  await forgetMailboxes(server.db, new Date(server.clock.now.getTime() + 86_000_000));
+  expect(await mailboxes()).toBe(2);
+  await forgetMailboxes(server.db, new Date(server.clock.now.getTime() + 86_402_000));
+  expect(await mailboxes()).toBe(0);
 });
 
 test('two servers send each email once', async () => {

@@ -4,9 +4,11 @@ import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addressToProve } from '../outbox/links.ts';
-import { queueNow, queueProof } from '../outbox/queue.ts';
+import type { ToProve } from '../outbox/links.ts';
+import { queueNow } from '../outbox/queue.ts';
 import { hasTooManySpellings, isUnclaimed, leaveAddress, reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
+import { lockMailboxes, queueMail } from './mail-limit.ts';
 import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
 import { withPassword } from './verified-user.ts';
@@ -57,24 +59,23 @@ export async function changeAddress(
  * account, which would lose it to them. If the user enters the address that the account already has, this cancels a
  * pending change.
  *
- * @param typed `mayMail`: whether an email may be sent to the new address; `tellOld`: and to the current one
  * @returns why it was refused, or null when done
  */
 export async function requestAddressChange(
   db: Db,
   userId: string,
-  typed: TypedAddress & { mayMail: boolean; tellOld: boolean },
+  typed: TypedAddress,
   now: Date,
 ): Promise<Refusal | null> {
-  const { email, mayMail, tellOld } = typed;
+  const { email } = typed;
   return change(db, userId, typed, now, async (tx, user) => {
     const holder = await tx.user.findUnique({ where: { email } });
     if (holder && !(await isUnclaimed(tx, holder))) return 'address-taken';
-    if (!mayMail) return 'too-many-mails';
+    await lockMailboxes(tx, [user.emailHash, await hashEmail(tx, email)]);
+    if (!(await queueMail(tx, user, proofMail({ address: email, isChange: true })))) return 'too-many-mails';
+    if (user.email !== null)
+      await queueMail(tx, user, { kind: 'mail.address-changing', data: null, address: user.email });
     await tx.user.update({ where: { id: userId }, data: { pendingEmail: email, pendingEmailAt: tx.now } });
-    await queueProof(tx, userId, { address: email, isChange: true });
-    if (tellOld && user.email !== null)
-      await queueNow(tx, [{ kind: 'mail.address-changing', userId, data: null, address: user.email }]);
     return null;
   });
 }
@@ -97,20 +98,33 @@ async function change(
 }
 
 /**
+ * The email that proves an address. It keeps the address, so that it goes nowhere else if the account's address or pending
+ * address changes before it is sent.
+ */
+export function proofMail({ address, isChange }: ToProve) {
+  return { kind: 'mail.prove-address', data: { isChange }, address } as const;
+}
+
+/**
  * Mails the link that proves a user's address, or their pending one, once more.
  *
  * @param address the only address that the email may be sent to
- * @returns false when that address is no longer to be proven
+ * @returns whether it was queued, or else why not
  */
-export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<boolean> {
+export async function mailProofAgain(
+  db: Db,
+  userId: string,
+  address: string,
+  now: Date,
+): Promise<'queued' | 'not-to-be-proven' | 'too-many-mails'> {
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
     const toProve = user && addressToProve(user, tx.now);
-    if (toProve?.address !== address) return false;
+    if (!toProve || toProve.address !== address) return 'not-to-be-proven';
+    if (!(await queueMail(tx, user, proofMail(toProve)))) return 'too-many-mails';
     // Extends the deadline of the change.
     if (toProve.isChange) await tx.user.update({ where: { id: userId }, data: { pendingEmailAt: tx.now } });
-    await queueProof(tx, userId, toProve);
-    return true;
+    return 'queued';
   });
 }
 

@@ -1,6 +1,6 @@
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { queueNow } from '../outbox/queue.ts';
+import { queueMail } from './mail-limit.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, openSession } from './sessions.ts';
@@ -10,7 +10,7 @@ import { lockVerified, verifyUser, withPassword } from './verified-user.ts';
  * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session
  * for this browser.
  *
- * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
+ * @param typed the current password and the new one; `mail`: whether mail is on. Then the user is told
  * @returns the new session's token, or null when the current password is wrong, or the account was changed, deleted or
  *   shut out meanwhile
  */
@@ -31,8 +31,9 @@ export async function changePassword(
     if (!user) return null;
     await setPassword(tx, userId, passwordHash);
     await endResetLinks(tx, user);
-    if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
-    return openSession(tx, secret, userId);
+    const newToken = await openSession(tx, secret, userId);
+    if (typed.mail) await queueMail(tx, user, { kind: 'mail.password-changed', data: null });
+    return newToken;
   });
   if (token !== null) return token;
   // The first request of a double click may have set this very password.

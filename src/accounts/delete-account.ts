@@ -4,13 +4,13 @@ import { isOver } from '../access/live.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { queueNow } from '../outbox/queue.ts';
 import { voidFirstInvoice } from '../stripe/end-payments.ts';
 import { thinEventsAbout, thinSomeEventsAbout } from '../stripe/event-ledger.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
+import { queueMail } from './mail-limit.ts';
 import { expireOpenCheckout, isSameCheckout } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import { leaveTombstone } from './tombstone.ts';
@@ -39,7 +39,7 @@ export interface EndedAtStripe {
  * subscriptions at Stripe, and only then leaves a tombstone. If Stripe cannot be reached, nothing is deleted.
  * A subscription to another product in the same Stripe account is not ours to cancel, unless it ever counted.
  *
- * @param typed `mail`: whether a confirmation may be mailed
+ * @param typed `mail`: whether mail is on. Then the address is told
  * @returns why it was refused, or null when done
  * @throws StripeError when Stripe refuses or cannot be reached
  */
@@ -72,7 +72,7 @@ export async function deleteAccount(
     }
     if (!(await eraseAccount(tx, user, ended))) return 'conflict';
     if (typed.mail && user.email !== null)
-      await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
+      await queueMail(tx, user, { kind: 'mail.account-deleted', data: null, address: user.email });
     return null;
   });
   if (refusal === null) await thinRest(db, userId, now);

@@ -4,13 +4,13 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
-import { queueNow } from '../outbox/queue.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
 import { cancelSubscriptions, eraseAccount, thinRest } from './delete-account.ts';
 import type { EndedAtStripe } from './delete-account.ts';
+import { queueMail } from './mail-limit.ts';
 import { letIn, shutOut } from './shut-out.ts';
 import { retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
@@ -52,7 +52,7 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
  *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes
- * @param tellOld whether an email may be sent to the old address
+ * @param mail whether mail is on. Then the old address of a change is told
  * @returns why it was refused, or null when the address is proven, now or before
  * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */
@@ -60,17 +60,17 @@ export async function proveAddress(
   parts: PaymentParts,
   kept: KeptSession,
   token: string,
-  tellOld: boolean,
+  mail: boolean,
   now: Date,
 ): Promise<ProofRefusal | null> {
-  return retryOnConflict(() => tryProof(parts, kept, token, tellOld, now));
+  return retryOnConflict(() => tryProof(parts, kept, token, mail, now));
 }
 
 async function tryProof(
   parts: PaymentParts,
   kept: KeptSession,
   token: string,
-  tellOld: boolean,
+  mail: boolean,
   now: Date,
 ): Promise<ProofRefusal | null> {
   const { db } = parts;
@@ -110,10 +110,8 @@ async function tryProof(
     const freed = await freeAddress(tx, locked.get(other ?? ''), address, ended);
     if (typeof freed === 'string') return freed;
     await switchAddress(tx, user, { email: address, isProven: true }, kept);
-    if (tellOld && user.email !== null)
-      await queueNow(tx, [
-        { kind: 'mail.address-changed', userId: user.id, data: null, address: user.email },
-      ]);
+    if (mail && user.email !== null)
+      await queueMail(tx, user, { kind: 'mail.address-changed', data: null, address: user.email });
     return freed;
   });
   if (outcome === null || typeof outcome === 'string') return outcome;

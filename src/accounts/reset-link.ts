@@ -6,7 +6,6 @@ import type { Db, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 import { resetToken } from '../outbox/links.ts';
-import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { queueExpiry } from '../stripe/close-checkout.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
@@ -15,6 +14,7 @@ import { queueAddressForStripe } from './change-address.ts';
 import { setPassword } from './change-password.ts';
 import { cancelSubscriptions, hasMoreToEnd } from './delete-account.ts';
 import type { CancellationRefusal, EndedAtStripe } from './delete-account.ts';
+import { queueMail } from './mail-limit.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
@@ -49,36 +49,26 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
  * may go there. The older mailed links of a claimed account stop working.
  *
  * @param email in lower case
- * @param mayMail whether one more email may be sent to the account's address
  * @returns whether it queued one
  */
-export async function mailResetLink(
-  db: Db,
-  secret: string,
-  email: string,
-  mayMail: (user: User) => Promise<boolean>,
-  now: Date,
-): Promise<boolean> {
+export async function mailResetLink(db: Db, secret: string, email: string, now: Date): Promise<boolean> {
   const found = await db.user.findUnique({ where: { email } });
   if (!found) return false;
-  // Checked before `mayMail` counts an email, and again under the lock.
-  if (found.emailProvenAt === null && (await isLinkWaiting(db, secret, found.id, wholeSeconds(now))))
-    return false;
-  if (!(await mayMail(found))) return false;
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, found.id);
     // The address was changed or the account deleted in the meantime. The email would go to someone else or to
     // nobody.
     if (user?.email !== email) return false;
     if (user.emailProvenAt === null && (await isLinkWaiting(tx, secret, user.id, tx.now))) return false;
+    const id = randomUUID();
+    // Name the recipient: the account's address may change before the email is sent.
+    if (!(await queueMail(tx, user, { id, kind: 'mail.reset-password', data: null, address: email })))
+      return false;
     // Anybody can have a link mailed. It must not void a link that an operator handed out. If the account is unclaimed,
     // a stranger may hold it, so it must not void an older mailed link either: the new email might never arrive.
     if (!(await isUnclaimed(tx, user)))
       await tx.resetLink.deleteMany({ where: { userId: user.id, mailed: true } });
-    const id = randomUUID();
     await createLink(tx, secret, user.id, resetToken(secret, id), true);
-    // Name the recipient: the account's address may change before the email is sent.
-    await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null, address: email }]);
     return true;
   });
 }
@@ -156,7 +146,7 @@ async function findLink(
 /** What a password reset needs besides the link. */
 export interface ResetInput {
   password: string;
-  /** Whether one more email may be sent to the account's address. */
+  /** Whether mail is on. Then the account's address is told. */
   mail: boolean;
   /** The invitation that the browser remembers. */
   code: string | null;
@@ -239,7 +229,8 @@ async function tryReset(
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
-    if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
+    const proven = row.mailed ? { ...user, emailProvenAt: user.emailProvenAt ?? tx.now } : user;
+    if (typed.mail) await queueMail(tx, proven, { kind: 'mail.password-changed', data: null });
     return 'done';
   });
 }

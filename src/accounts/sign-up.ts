@@ -4,11 +4,12 @@ import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds } from '../instants.ts';
-import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hasTooManySpellings, reserveAddress } from './addresses.ts';
+import { proofMail } from './change-address.ts';
 import { hashEmail } from './email.ts';
+import { queueMail } from './mail-limit.ts';
 import { hashPassword } from './passwords.ts';
 import { takeResetLinks } from './reset-links-of-address.ts';
 import { closeSession, openSession } from './sessions.ts';
@@ -21,7 +22,7 @@ export interface SignUp {
   code: string | null;
   /** The token of the browser's previous session, which ends. */
   oldToken: string | null;
-  /** Whether an email that proves the address may be sent there. */
+  /** Whether mail is on. Then an email that proves the address is sent there. */
   mail: boolean;
 }
 
@@ -46,9 +47,10 @@ export async function signUp(
     if (await hasTooManySpellings(tx, input.email, null)) return 'too-many-spellings';
     const user = await createUser(tx, input.email, passwordHash);
     await captureReferral(tx, user, input.code);
-    if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });
     if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
-    return { token: await openSession(tx, secret, user.id) };
+    const token = await openSession(tx, secret, user.id);
+    if (input.mail) await queueMail(tx, user, proofMail({ address: input.email, isChange: false }));
+    return { token };
   });
 }
 

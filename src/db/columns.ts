@@ -112,7 +112,7 @@ export const COLUMNS = {
     status: 'text',
     endedAt: 'instant',
     error: 'text',
-    sendingAt: 'instant',
+    mailbox: 'text',
   },
   AuditRow: {
     id: 'text',

@@ -26,7 +26,6 @@ import { healthRoutes } from './health.ts';
 import { invitationRoute } from './invitation.ts';
 import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { logInRoutes } from './login/login.ts';
-import { countOnlySentMails } from './may-mail.ts';
 import { meRoute } from './me.ts';
 import { metricsRoute } from './metrics-page.ts';
 import { siteOf } from './network.ts';
@@ -218,7 +217,6 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext, bounds
   recogniseVisitors(people, context);
   answerNotFound(people);
 
-  countOnlySentMails(people);
   tellCreditNews(people, context);
   tellPaymentTrouble(people, context);
   people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: context.config.brand }));

@@ -7,7 +7,6 @@ import type { RateLimiterAbstract } from 'rate-limiter-flexible';
 import { hashToken } from '../accounts/tokens.ts';
 import { isPostgresql } from '../db/open.ts';
 import { DAY_SECONDS } from '../instants.ts';
-import { MAILS_TO_UNPROVEN } from '../outbox/unproven-limit.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';
@@ -63,19 +62,12 @@ const LIMITS = {
   unknownPathsOfHome: 900,
   unknownPathsOfSite: 9_000,
   // Counted per spelling. Otherwise, a stranger could use up the owner's links with another +tag.
-  resetMailsToMailbox: 5,
-  // Anyone can type anyone's address (design: rule 12).
-  mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
-  changeMailsToMailbox: 2,
-  sentCountsOfMailbox: MAILS_TO_UNPROVEN,
+  resetMailsOfAddress: 5,
 } as const;
 
 const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
   addressesADayOfAccount: DAY_SECONDS,
-  resetMailsToMailbox: 60 * 60,
-  mailsToUnprovenMailbox: DAY_SECONDS,
-  changeMailsToMailbox: DAY_SECONDS,
-  sentCountsOfMailbox: 60 * 60,
+  resetMailsOfAddress: 60 * 60,
 };
 
 type LimitName = keyof typeof LIMITS;
@@ -100,10 +92,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'addressesADayOfAccount',
   'exportsOfAccount',
   'passwordChangesOfAccount',
-  'resetMailsToMailbox',
-  'mailsToUnprovenMailbox',
-  'changeMailsToMailbox',
-  'sentCountsOfMailbox',
+  'resetMailsOfAddress',
 ]);
 
 /**
@@ -119,14 +108,12 @@ export const TOO_MANY_ATTEMPTS = 'Too many attempts. Wait ten minutes, then try 
 interface Taken {
   /** After a try: whether it got a point. After a look: whether a try would. */
   isLeft: boolean;
-  /** How many more are left. */
-  left: number;
   /** When the window ends, ms since 1970. */
   endsAt: number;
 }
 
 interface Limit {
-  /** What is left, without taking any. */
+  /** What is left, without taking a point. */
   look: (key: string) => Promise<Taken>;
   take: (key: string) => Promise<Taken>;
   /** @param endsAt of the taken point */
@@ -177,15 +164,15 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
     look: async (key) => {
       const found = await limiter.get(hashed(key));
       const left = found?.remainingPoints ?? LIMITS[name];
-      return { isLeft: left > 0, left, endsAt: Date.now() + (found?.msBeforeNext ?? 0) };
+      return { isLeft: left > 0, endsAt: Date.now() + (found?.msBeforeNext ?? 0) };
     },
     take: async (key) => {
       try {
-        const { msBeforeNext, remainingPoints } = await inTurn(key, () => limiter.consume(hashed(key)));
-        return { isLeft: true, left: remainingPoints, endsAt: Date.now() + msBeforeNext };
+        const { msBeforeNext } = await inTurn(key, () => limiter.consume(hashed(key)));
+        return { isLeft: true, endsAt: Date.now() + msBeforeNext };
       } catch (refusal) {
         if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        return { isLeft: false, left: 0, endsAt: Date.now() + refusal.msBeforeNext };
+        return { isLeft: false, endsAt: Date.now() + refusal.msBeforeNext };
       }
     },
     giveBack: async (key, endsAt) => {
@@ -390,37 +377,24 @@ export async function forgetFailedLogIns({ server }: FastifyRequest, email: stri
 }
 
 /**
- * Counts one email against a mailbox's limit if it may be sent.
+ * Counts one reset link against the limit of the address that it would be mailed to.
  *
- * @param mailbox in lower case
- * @param reserved how many must be left afterwards, for others
- * @returns whether the email may be sent
+ * @param email in lower case
+ * @returns whether it may be mailed
  */
-export async function takeForMailbox(
-  request: FastifyRequest,
-  name: LimitName & `${string}Mailbox`,
-  mailbox: string,
-  reserved = 0,
-): Promise<boolean> {
-  const limit = request.server.limits[name];
-  // Look first: if each refusal took a point and gave it back, many at once could use up the reserved points.
-  if ((await limit.look(mailbox)).left <= reserved) return false;
-  const { isLeft, left } = await limit.take(mailbox);
-  if (isLeft && left >= reserved) return true;
-  await giveBackToMailbox(request, name, mailbox);
-  return false;
+export async function takeForResetMail(request: FastifyRequest, email: string): Promise<boolean> {
+  const { isLeft } = await request.server.limits.resetMailsOfAddress.take(email);
+  // A refused try must not count either.
+  if (!isLeft) await giveBackResetMail(request, email);
+  return isLeft;
 }
 
 /**
- * Gives back the point of an email that was not sent. If the window has ended by then, one extra email is allowed,
- * which does no harm.
+ * Gives back the point of a link that was not mailed. If the window has ended by then, one extra link is allowed, which
+ * does no harm.
  */
-export async function giveBackToMailbox(
-  request: FastifyRequest,
-  name: LimitName & `${string}Mailbox`,
-  mailbox: string,
-): Promise<void> {
-  await request.server.limits[name].giveBack(mailbox, Number.POSITIVE_INFINITY);
+export async function giveBackResetMail(request: FastifyRequest, email: string): Promise<void> {
+  await request.server.limits.resetMailsOfAddress.giveBack(email, Number.POSITIVE_INFINITY);
 }
 
 async function take(reply: FastifyReply | null, limit: Limit, key: string): Promise<Taken> {

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 
+import { forgetMailboxes } from '../accounts/mail-limit.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { queueAlarm } from './alarm.ts';
@@ -30,7 +31,8 @@ export interface Hourly {
 
 /**
  * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the
- * operator. It runs at once and then every hour, on every server.
+ * operator. It also forgets whose mailboxes got the emails of former days. It runs at once and then every hour, on every
+ * server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {
   // The first examination comes after an hour, so that a server that keeps restarting does not read every row each
@@ -58,24 +60,22 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
     }
   }
 
-  /** If one fails, the other is still queued. */
-  async function attempt(what: string, queue: () => Promise<void>): Promise<void> {
-    await queue().catch((error: unknown) => {
+  /** If one fails, the others are still done. */
+  async function attempt(failure: string, work: () => Promise<void>): Promise<void> {
+    await work().catch((error: unknown) => {
       if (error === stop.signal.reason) return;
-      logger.warn(
-        { err: errorName(error) },
-        `${what} could not be queued; the server tries again within an hour`,
-      );
+      logger.warn({ err: errorName(error) }, `${failure}; the server tries again within an hour`);
     });
   }
 
-  async function queueAll(): Promise<void> {
-    await attempt('reminders', () => queueReminders(db, now()));
-    if (operatorEmail !== null) await attempt('the alarm', () => alarm(operatorEmail));
+  async function doAll(): Promise<void> {
+    await attempt('reminders could not be queued', () => queueReminders(db, now()));
+    if (operatorEmail !== null) await attempt('the alarm could not be queued', () => alarm(operatorEmail));
+    await attempt('the mailboxes of old emails could not be forgotten', () => forgetMailboxes(db, now()));
   }
-  let running = queueAll();
+  let running = doAll();
   function run(): Promise<void> {
-    running = running.then(queueAll);
+    running = running.then(doAll);
     return running;
   }
   const timer = setInterval(() => void run(), HOUR_SECONDS * 1000).unref();

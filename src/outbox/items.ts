@@ -62,7 +62,7 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
 /** Why an item waits. Nothing has failed then, so none of these raises an alarm. */
 export const WAITS = {
   forOlder: 'An older email about the same days comes first.',
-  forOthers: 'Other emails to this unproven address may be the last ones of the day.',
+  forOthers: 'Other emails to this unproven address are queued, and may be the last ones of the day.',
 } as const;
 
 /** The result of an attempt. */
@@ -77,7 +77,7 @@ export type Outcome =
   | { status: 'waits'; why: (typeof WAITS)[keyof typeof WAITS]; until: Date };
 
 /**
- * Stores the outcome of an attempt. The address is deleted once the item has ended.
+ * Stores the outcome of an attempt. The address is deleted once the item has ended, and the mailbox if nothing was sent.
  *
  * @param item as `takeDue` returned it
  * @returns the outcome as stored: `again` becomes `failed` after the last attempt
@@ -100,10 +100,16 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
           ? {
               attempts,
               error,
-              sendingAt: null,
               dueAt: kept.status === 'waits' ? kept.until : addSeconds(tx.now, pause ?? 0),
             }
-          : { attempts, error, status: kept.status, endedAt: tx.now, sendingAt: null, address: null },
+          : {
+              attempts,
+              error,
+              status: kept.status,
+              endedAt: tx.now,
+              address: null,
+              ...(kept.status !== 'done' && { mailbox: null }),
+            },
     }),
   );
   return kept;

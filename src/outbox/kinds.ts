@@ -64,8 +64,8 @@ export function canBeTurnedOff(kind: MailKind): boolean {
   return !ALWAYS_SENT.has(kind);
 }
 
-/** Whether mail of this kind protects an account, and may use the day's last emails to an unproven address. */
-export function mayUseReserve(kind: MailKind): boolean {
+/** Whether mail of this kind protects an account: a link that lets its owner in, or a notice of a change. */
+export function protectsAccount(kind: MailKind): boolean {
   return !canBeTurnedOff(kind) && kind !== 'mail.prove-address';
 }
 

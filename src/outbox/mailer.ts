@@ -1,4 +1,5 @@
 import { isUnclaimed } from '../accounts/addresses.ts';
+import { takeRoom } from '../accounts/mail-limit.ts';
 import { findResetLink } from '../accounts/reset-link.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
@@ -13,7 +14,6 @@ import type { MailWork } from './kinds.ts';
 import { proveLink, resetToken, resetUrl, unsubscribeUrl } from './links.ts';
 import type { SendMail } from './smtp.ts';
 import { whyDrop } from './still-true.ts';
-import { goesToOwnAddress, takePlace } from './unproven-limit.ts';
 
 export interface MailerContext {
   db: Db;
@@ -24,12 +24,10 @@ export interface MailerContext {
   now: () => Date;
 }
 
-/** An email that waits for others looks again this long after their next try, s. */
-const LOOK_AGAIN_SECONDS = 60;
+/** An email that waits for an older one about the same days looks again this long after the older one's next try, s. */
+const AFTER_OLDER_SECONDS = 60;
 
-const LIMIT_REACHED = 'The address is unproven, and its emails of the day are used up.';
-
-/** It looks again after at most this long, s: an operator may have sent the older one again. */
+/** An email that waits looks again after at most this long, s. An operator may have had another one sent again. */
 const LOOK_SECONDS = 15 * 60;
 
 /**
@@ -58,22 +56,11 @@ export async function sendMailOf(
       ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user)
       : null;
   const mail = compose(work, letterhead, { id: item.id, facts, unsubscribe, now, ...addressed });
-  const { user } = facts;
-  if (
-    user &&
-    user.deletedAt === null &&
-    user.emailProvenAt === null &&
-    goesToOwnAddress(work.kind, item, user)
-  ) {
-    const place = await takePlace(db, { id: item.id, kind: work.kind }, user, now);
-    if (place === 'refused') return { status: 'dropped', why: LIMIT_REACHED };
-    if (place === 'waits')
-      return {
-        status: 'waits',
-        why: WAITS.forOthers,
-        until: addSeconds(wholeSeconds(now), LOOK_AGAIN_SECONDS),
-      };
-  }
+  const room = facts.user ? await takeRoom(db, facts.user, item, work, now) : 'free';
+  if (room === 'full')
+    return { status: 'dropped', why: 'The address is unproven and has reached its daily limit of emails.' };
+  if (room === 'waits')
+    return { status: 'waits', why: WAITS.forOthers, until: addSeconds(wholeSeconds(now), LOOK_SECONDS) };
   signal.throwIfAborted();
   return context.send(mail, signal);
 }
@@ -81,7 +68,7 @@ export async function sendMailOf(
 /** When to look again for the outcome of an older email. If that is due within a lease, it may be being sent now. */
 function afterOlder(dueAt: Date, now: Date): Date {
   const mayBeInFlight = secondsBetween(now, dueAt) <= LEASE_SECONDS;
-  const next = addSeconds(mayBeInFlight ? now : dueAt, LOOK_AGAIN_SECONDS);
+  const next = addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);
   const latest = addSeconds(now, LOOK_SECONDS);
   return next < latest ? next : latest;
 }

@@ -8,7 +8,6 @@ import type { Unit } from '../db/unit-of-work.ts';
 import { appendOutbox } from '../db/write.ts';
 import { isMail } from './kinds.ts';
 import type { OutboxWork } from './kinds.ts';
-import type { ToProve } from './links.ts';
 
 /** Work to be done after the commit. */
 export type NewItem = OutboxWork & {
@@ -24,6 +23,8 @@ export type NewItem = OutboxWork & {
    * retired customer. By default, it is the address that the account has when the item is carried out.
    */
   address?: string;
+  /** The keyed hash of the unproven mailbox that an email is counted against (accounts/mail-limit.ts). */
+  mailbox?: string | null;
 };
 
 /** Queues an item in a unit of work. Mail is skipped when mail is off. */
@@ -43,14 +44,6 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
 }
 
 /**
- * Queues the email that proves an address. The item keeps the address, so that the email goes nowhere else if the
- * account's address or pending address changes before it is sent.
- */
-export function queueProof(tx: Tx, userId: string, { address, isChange }: ToProve): Promise<void> {
-  return queueNow(tx, [{ kind: 'mail.prove-address', userId, data: { isChange }, address }]);
-}
-
-/**
  * Derives an id from what an item is about. A second item about the same thing gets the same id and is not
  * queued.
  */
@@ -58,7 +51,7 @@ export function idOnce(...parts: string[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 
-function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
+function rowOf({ kind, userId, data, address, mailbox, id }: NewItem, now: Date): OutboxItem {
   return {
     // Ordered: of two such items that are due in one second, the one queued first is taken first.
     id: id ?? orderedId(),
@@ -72,6 +65,6 @@ function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxI
     status: 'queued',
     endedAt: null,
     error: null,
-    sendingAt: null,
+    mailbox: mailbox ?? null,
   };
 }

@@ -2,15 +2,11 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import pLimit from 'p-limit';
 import * as z from 'zod';
 
-import { isFirstOfMailbox } from '../../accounts/addresses.ts';
-import { canonicalAddress, emailAddress } from '../../accounts/email.ts';
+import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
-import type { User } from '../../db/generated/client.ts';
-import { countSentToday, MAILS_TO_UNPROVEN } from '../../outbox/unproven-limit.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { mayMailFromReserve, uncountMails } from '../may-mail.ts';
+import { giveBackResetMail, takeForNetwork, takeForResetMail, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { whenAnswered } from '../when-answered.ts';
 
@@ -43,7 +39,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success)
       return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });
     const { email } = form.data;
-    if (await takeForMailbox(request, 'resetMailsToMailbox', email)) mailSoon(request, reply, email);
+    if (await takeForResetMail(request, email)) mailSoon(request, reply, email);
     return forgotPage(request, reply, { sentTo: email });
   });
 
@@ -73,26 +69,10 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   async function queueLink(request: FastifyRequest, email: string): Promise<void> {
     let isQueued = false;
     try {
-      isQueued = await mailResetLink(db, sessionSecret, email, (user) => mayMailLink(request, user), now());
+      isQueued = await mailResetLink(db, sessionSecret, email, now());
     } finally {
-      if (!isQueued) {
-        await uncountMails(request);
-        await giveBackToMailbox(request, 'resetMailsToMailbox', email);
-      }
+      if (!isQueued) await giveBackResetMail(request, email);
     }
-  }
-
-  async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
-    const isAllowed = await mayMailFromReserve(context, request, user, () => isFirstOfMailbox(db, user));
-    if (!isAllowed || user.emailProvenAt !== null) return isAllowed;
-    const mailbox = canonicalAddress(user.email ?? '');
-    // Counting reads all accounts of the mailbox. When no email is allowed, nothing else limits how often we count.
-    if (!(await takeForMailbox(request, 'sentCountsOfMailbox', mailbox))) return false;
-    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would
-    // also void the earlier link.
-    if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
-    await giveBackToMailbox(request, 'sentCountsOfMailbox', mailbox);
-    return true;
   }
 
   app.addHook('onClose', async () => {

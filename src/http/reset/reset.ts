@@ -11,7 +11,6 @@ import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { forgetFailedLogIns, takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
-import { mayNotify, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
@@ -44,15 +43,13 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success) {
       return resetForm(request, reply.status(400), link, errorsFor(form.error, { password: BAD_PASSWORD }));
     }
-    const { user, mailed } = link;
-    const mail = mailed ? config.mail !== null : await mayNotify(context, request, user);
     const parts = { db, stripe, programme: programmeOf(config) };
-    const typed = { ...form.data, mail, code: request.invitationCode };
+    const typed = { ...form.data, mail: config.mail !== null, code: request.invitationCode };
     const outcome = await askStripe('Your password was not changed.', () =>
       resetPassword(parts, sessionSecret, token, typed, now()),
     );
     if (outcome === 'done') {
-      await forgetFailedLogIns(request, user.email ?? '');
+      await forgetFailedLogIns(request, link.user.email ?? '');
       return toLogIn(request, reply);
     }
     if (outcome === 'link-gone') return answerSpentLink(request, reply);
@@ -64,7 +61,6 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     request: FastifyRequest<{ Params: { token: string } }>,
     reply: FastifyReply,
   ): Promise<FastifyReply> {
-    await uncountMails(request);
     const user = await findJustReset(db, sessionSecret, request.params.token, now());
     const typed = typedText(request.body, 'password');
     const verdict =

@@ -16,7 +16,6 @@ import {
   TOO_MANY_ATTEMPTS,
 } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayMail, mayMailChange, mayNotify, uncountMails } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
@@ -67,12 +66,10 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
         request,
         reply,
         user,
-        async () => {
-          if (!byMail) return changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now());
-          const mayMailNew = !keeps && (await mayMailChange(context, request, email));
-          const tellOld = mayMailNew && (await mayNotify(context, request, user));
-          return requestAddressChange(db, user.id, { ...form.data, mayMail: mayMailNew, tellOld }, now());
-        },
+        () =>
+          byMail
+            ? requestAddressChange(db, user.id, form.data, now())
+            : changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now()),
         (outcome) => outcome === 'wrong-password',
       );
     } finally {
@@ -97,16 +94,12 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
       const { user } = request;
       const toProve = config.mail === null ? null : addressToProve(user, now());
       if (!toProve) return reply.redirect('/settings', 303);
-      const { address, isChange } = toProve;
-      const isAllowed = isChange
-        ? await mayMailChange(context, request, address)
-        : await mayMail(context, request, address, false);
-      if (!isAllowed)
+      const outcome = await mailProofAgain(db, user.id, toProve.address, now());
+      if (outcome === 'too-many-mails')
         return sendSettings(context, request, reply.status(429), user, {
           proving: { error: TOO_MANY_MAILS },
         });
-      if (await mailProofAgain(db, user.id, address, now())) setFlash(request, reply, 'proof-mailed');
-      else await uncountMails(request);
+      if (outcome === 'queued') setFlash(request, reply, 'proof-mailed');
       return reply.redirect('/settings', 303);
     },
   );

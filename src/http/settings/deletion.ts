@@ -9,7 +9,6 @@ import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { limitedByAccount, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayNotify } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
@@ -51,9 +50,9 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
             request,
             reply,
             user,
-            async () => {
-              const mail = await mayNotify(context, request, user);
-              return deleteAccount({ db, stripe, programme }, user.id, { ...form.data, mail }, now());
+            () => {
+              const typed = { ...form.data, mail: config.mail !== null };
+              return deleteAccount({ db, stripe, programme }, user.id, typed, now());
             },
             (outcome) => outcome === 'wrong-password',
           ),

@@ -9,14 +9,13 @@ import { setFlash, setSession } from '../cookies.ts';
 import { errorsFor } from '../forms.ts';
 import { takeReturnable, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayNotify } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
 
 /** Changing the password. */
 export function passwordRoute(app: FastifyInstance, context: AppContext): void {
-  const { db, sessionSecret, now } = context;
+  const { config, db, sessionSecret, now } = context;
 
   app.post('/settings/password', HASHES_PASSWORD, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
@@ -39,9 +38,9 @@ export function passwordRoute(app: FastifyInstance, context: AppContext): void {
         request,
         reply,
         user,
-        async () => {
-          const mail = await mayNotify(context, request, user);
-          return changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now());
+        () => {
+          const typed = { ...form.data, mail: config.mail !== null };
+          return changePassword(db, sessionSecret, user.id, typed, now());
         },
         (outcome) => outcome === null,
       );

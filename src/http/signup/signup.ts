@@ -12,14 +12,13 @@ import { BAD_EMAIL, errorsFor, TOO_MANY_SPELLINGS } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { tryLogIn } from '../login/login.ts';
-import { mayMail, uncountMails } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
 
 /** Sign-up. */
 export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
-  const { db, sessionSecret, now } = context;
+  const { config, db, sessionSecret, now } = context;
 
   app.get('/signup', (request, reply) =>
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
@@ -33,12 +32,11 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
-    const mail = await mayMail(context, request, form.data.email, false);
+    const mail = config.mail !== null;
     const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request), mail };
     const signedUp = await signUp(db, sessionSecret, input, now());
     if (signedUp === 'too-many-spellings') return again(409, { email: TOO_MANY_SPELLINGS });
     let token: string | null | undefined = signedUp === 'address-taken' ? null : signedUp.token;
-    if (token === null) await uncountMails(request);
     if (token === null && (await wasJustMade(db, input.email, now()))) {
       token = await tryLogIn(context, request, reply, input);
     }

@@ -7,7 +7,6 @@ import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { mayNotify } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone' | 'address-taken'>, string>> = {
@@ -43,9 +42,8 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     if (deletesVisitor(request, proof)) return verifyPage(request, reply.status(409), proof);
     const isHere = request.user?.id === proof.user.id;
     const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
-    const tellOld = proof.isChange && (await mayNotify(context, request, proof.user));
     const refusal = await askStripe('Your address was not confirmed.', () =>
-      proveAddress(parts, kept, token, tellOld, now()),
+      proveAddress(parts, kept, token, config.mail !== null, now()),
     );
     if (refusal === 'link-gone') return verifyPage(request, reply.status(404), null);
     if (refusal === 'address-taken')

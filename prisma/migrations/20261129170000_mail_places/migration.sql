@@ -1,2 +1,0 @@
--- AlterTable
-ALTER TABLE "OutboxItem" ADD COLUMN "sendingAt" DATETIME;
