@@ -17,6 +17,7 @@ import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const ONE = { ofNetwork: 1, inAll: 10 };
+const CHANGING = { inAll: 9, forMs: 600_000 };
 
 /** One connection to the server under test. */
 interface Client {
@@ -469,15 +470,19 @@ describe('closing slow connections', () => {
 
 describe('one network has a limited number of requests under way and waiting', () => {
   /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
-  async function oneAtATime(patienceMs: number, bounds: Partial<Bounds['requests']> = {}) {
-    const requests = { ofSite: 1, inAll: 2, waitingOfSite: 1, ...bounds };
+  async function oneAtATime(
+    patienceMs: number,
+    bounds: Partial<Bounds['requests']> = {},
+    line = 'GET /settings',
+  ) {
+    const requests = { ofSite: 1, inAll: 2, changing: CHANGING, waitingOfSite: 1, ...bounds };
     const server = await listen({ requests, patienceMs });
     const { app, db, open } = server;
     let all = 0;
     app.server.on('request', () => (all += 1));
     const arrived = (count: number) => until(() => Promise.resolve(all === count || undefined));
     const ann = await signUp(server, 'ann@example.com');
-    const settings = `GET /settings HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
+    const settings = `${line} HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\nContent-Length: 0\r\n\r\n`;
     const query = db.$queryRaw.bind(db) as (...args: unknown[]) => Promise<unknown>;
     let found = (): void => undefined;
     const isFound = new Promise<void>((resolve) => (found = resolve));
@@ -579,7 +584,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and while one waits to hash a password, the next of its network waits behind it', async () => {
     const { open } = await listen({
-      requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
+      requests: { ofSite: 1, inAll: 9, changing: CHANGING, waitingOfSite: 9 },
       hashing: { ofSite: 8, inAll: 0, waitingInAll: 9 },
       patienceMs: 1_000,
     });
@@ -597,13 +602,42 @@ describe('one network has a limited number of requests under way and waiting', (
   });
 
   test.each([
+    ['', ''],
+    [' with a body', 'next=x'],
+  ])(
+    'and a change%s waits for those of other networks, while pages and logins do not',
+    async (_what, body) => {
+      const changing = { inAll: 1, forMs: NEVER };
+      const bounds = { ofSite: 9, inAll: 9, waitingOfSite: 9, changing };
+      const { open, found } = await oneAtATime(NEVER, bounds, 'POST /logout');
+      const post = (path: string, form: string): string =>
+        `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`;
+      const second = await open(post('/logout', body), '127.0.0.3');
+      expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+      const login = await open(post('/login', 'email=x%40example.com&password=wrong'), '127.0.0.3');
+      expect(await answerTo(login)).toMatch(/^HTTP\/1\.1 401 /);
+      expect(second.answered()).toBe('');
+      found();
+      expect(await answerTo(second)).toMatch(/^HTTP\/1\.1 303 /);
+    },
+  );
+
+  test('and a change that takes long, because it waits for Stripe, makes way for the next one', async () => {
+    const bounds = { ofSite: 9, inAll: 9, waitingOfSite: 9, changing: { inAll: 1, forMs: 250 } };
+    const { open, first } = await oneAtATime(NEVER, bounds, 'POST /logout');
+    const next = await open('POST /logout HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '127.0.0.3');
+    expect(await answerTo(next)).toMatch(/^HTTP\/1\.1 303 /);
+    expect(first.answered()).toBe('');
+  });
+
+  test.each([
     ['a form', 'POST /login'],
     ['an OPTIONS', 'OPTIONS /nothing'],
   ])(
     'and %s whose body is still arriving takes none of the places that all networks share',
     async (_what, line) => {
       const server = await listen({
-        requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
+        requests: { ofSite: 1, inAll: 1, changing: CHANGING, waitingOfSite: 1 },
         patienceMs: NEVER,
       });
       const { app, open } = server;
@@ -622,7 +656,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and a request whose body comes after its place was given back waits for another one', async () => {
     const server = await listen({
-      requests: { ofSite: 1, inAll: 9, waitingOfSite: 0 },
+      requests: { ofSite: 1, inAll: 9, changing: CHANGING, waitingOfSite: 0 },
       patienceMs: 1_000,
     });
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
@@ -679,7 +713,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('an answer that nobody reads makes the next one wait only until most of it could have been sent', async () => {
     const { open, request } = await withLargeExport({
-      requests: { ofSite: 1, inAll: 1, waitingOfSite: 9 },
+      requests: { ofSite: 1, inAll: 1, changing: CHANGING, waitingOfSite: 9 },
       patienceMs: NEVER,
     });
     const reading = await open(request, '127.0.0.2');
@@ -753,7 +787,7 @@ describe('an address that keeps leaving before it is answered', () => {
     ['half a form', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
     ['half a webhook', webhook('Content-Length: 9')],
   ])('after %s loses all its connections and gets none for a while', async (_what, sent) => {
-    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, changing: CHANGING, waitingOfSite: 9 } };
     const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
     const leave = async ({ socket }: Client, left: number): Promise<void> => {
@@ -854,7 +888,7 @@ describe('behind a proxy', () => {
     const { db, open } = await listen(
       {
         incomplete: { webhooks: ONE, others: ONE },
-        requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
+        requests: { ofSite: 1, inAll: 9, changing: CHANGING, waitingOfSite: 9 },
         patienceMs: NEVER,
       },
       { TRUST_PROXY: '127.0.0.1' },

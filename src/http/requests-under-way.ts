@@ -6,7 +6,7 @@ import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
-import { readsOnly } from './read-body.ts';
+import { hasBody, readsOnly } from './read-body.ts';
 import { isWebhook } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -30,37 +30,52 @@ const TOO_MANY_WAITING = new HttpError(
  *
  * A request counts for at most `patienceMs`, and for `sendingMs` once its answer is being sent, so that neither a body
  * that arrives slowly nor an answer that is read slowly holds up others. After a wait to hash a password
- * (`boundHashing`), the time begins anew. Only requests that just read count towards the total: others have limits of
- * their own, and can wait a long time for a body or for a password to be hashed. Webhooks do not count, because Stripe's
- * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
- * that other requests cannot keep them waiting.
+ * (`boundHashing`), the time begins anew. Requests that change something have places of their own in all, which they take
+ * once their bodies have arrived. There are few, because each request holds a connection to PostgreSQL for most of its
+ * time, and for those there are no turns; and each is held only briefly, because a request can wait for Stripe. Those that
+ * hash a password take a place for that instead. Webhooks do not count, because Stripe's events come in bursts. Requests
+ * that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep
+ * them waiting.
  *
- * Once a body has arrived (`waitAfterBody`), a request waits again for a turn, and first for a place if its own has timed
- * out. Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
+ * Once a body has arrived (`waitAfterBody`), a request waits again for a turn, and first for a place of its site if its own
+ * has timed out. Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all
+ * of them.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, takeTurn: TakeTurn): void {
-  const { ofSite, inAll, waitingOfSite } = bounds.requests;
-  const createBoth = () => ({
+  const { ofSite, inAll, changing, waitingOfSite } = bounds.requests;
+  const createAll = () => ({
     ofSite: createPlaces({ ofSite, waitingOfSite }),
-    inAll: createPlaces({ inAll }),
+    reading: createPlaces({ inAll }),
+    changing: createPlaces({ inAll: changing.inAll }),
   });
-  const places = { state: createBoth(), others: createBoth() };
+  const places = { state: createAll(), others: createAll() };
 
-  function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
+  function wait(
+    which: 'ofSite' | 'reading' | 'changing',
+    request: FastifyRequest,
+    reply: FastifyReply,
+    done: Done,
+  ): void {
     const kind = request.routeOptions.config.reportsState ? 'state' : 'others';
     if (isWebhook(request)) done();
     else {
-      const { patienceMs } = bounds;
+      const patienceMs = which === 'changing' ? changing.forMs : bounds.patienceMs;
       waitFor({ take: places[kind][which], refusal: TOO_MANY_WAITING, patienceMs }, request, reply, done);
     }
+  }
+
+  function waitToChange(request: FastifyRequest, reply: FastifyReply, done: Done): void {
+    if (request.routeOptions.config.hashesPassword) done();
+    else wait('changing', request, reply, done);
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
     wait('ofSite', request, reply, done);
   });
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
-    if (readsOnly(request.raw)) wait('inAll', request, reply, done);
-    else done();
+    if (readsOnly(request.raw)) wait('reading', request, reply, done);
+    else if (hasBody(request.raw)) done();
+    else waitToChange(request, reply, done);
   });
   app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
     const { socket } = request.raw;
@@ -78,12 +93,16 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
   });
   app.decorate('waitAfterBody', (request: FastifyRequest, reply: FastifyReply) => {
     return new Promise<void>((resolve, reject) => {
-      const wakeUp = (error?: Error): void => {
+      const begin = (error?: Error): void => {
         if (error) reject(error);
         else takeTurn(request, resolve);
       };
-      if (placesOf.get(request)?.some((place) => place.isOver())) wait('ofSite', request, reply, wakeUp);
-      else wakeUp();
+      const change = (error?: Error): void => {
+        if (error) reject(error);
+        else waitToChange(request, reply, begin);
+      };
+      if (placesOf.get(request)?.some((place) => place.isOver())) wait('ofSite', request, reply, change);
+      else change();
     });
   });
 }
