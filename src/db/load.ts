@@ -269,8 +269,8 @@ async function lock(
   // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
   // account of a mailbox could mean hundreds of rows. The addresses share 1,024 locks: PostgreSQL's lock table holds
   // only a few thousand locks for all connections together, and one person can have had more addresses than that. These
-  // locks have two numbers, so none of them is a lock of `reserveAddress`, which has one. `none` is always false: selecting
-  // from `locks` makes PostgreSQL lock the addresses before the rows.
+  // locks have two numbers, so none of them is a lock of `reserveAddress` or `lockMailboxes`, which have one. `none` is
+  // always false: selecting from `locks` makes PostgreSQL lock the addresses before the rows.
   const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
     WITH buyers AS MATERIALIZED (
       SELECT unnest(${users}::text[]) AS id UNION

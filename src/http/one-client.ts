@@ -135,8 +135,8 @@ function refusePipelining(server: Server): void {
 const FORWARDED = 500;
 
 /**
- * Keeps only the end of a long X-Forwarded-For, to which the proxies in front appended their clients. What came before is the
- * client's own, and reading 15 KB of it several times per request takes a millisecond each.
+ * Keeps only the end of a long X-Forwarded-For, where the proxies in front appended their clients' addresses. The client
+ * itself sent what comes before, and 15 KB of that is read several times per request, which takes a millisecond each time.
  */
 function shortenForwarded(server: Server): void {
   server.prependListener('request', ({ headers }) => {

@@ -22,7 +22,7 @@ export async function carryBalances(
   to: string,
   now: Date,
 ): Promise<void> {
-  // The second round gives `to` what a target could not take because it is gone or has another currency.
+  // The second round gives `to` what an earlier target could not take, because it is gone or has another currency.
   for (let round = 1; round <= 2; round += 1) {
     for (const move of await decideMoves(db, userId, to, now)) {
       const { from, target, tries } = move;
@@ -34,10 +34,9 @@ export async function carryBalances(
         });
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
       if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
-      else if ((moved === 'stuck' || moved === 'kept') && target !== to) await note({ balanceTo: to });
-      // The target of the next checkout may have the right currency.
-      else if (moved === 'kept' && round === 2) await note({ balanceTo: null });
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
+      // The second round or the next checkout chooses another one.
+      else await note({ balanceTo: null });
     }
   }
 }
