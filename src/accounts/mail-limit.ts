@@ -101,7 +101,7 @@ export async function lockMailboxes(tx: Tx, mailboxes: readonly string[]): Promi
 }
 
 /** The keyed hash of an unproven mailbox to which an email goes; null when its address is proven. */
-export async function mailboxOf(tx: Tx, user: User, mail: Mail): Promise<string | null> {
+async function mailboxOf(tx: Tx, user: User, mail: Mail): Promise<string | null> {
   if (confirmsChange(mail) && mail.address !== undefined) return hashEmail(tx, mail.address);
   return user.emailProvenAt === null ? user.emailHash : null;
 }
