@@ -248,6 +248,7 @@ test('the outbox: what was queued, what came of each try, what waits, and for ho
   const mailServer = await startMailServer();
   const server = await startTestServer(mailEnv(mailServer), { now: START });
   const ann = await signUp(server, 'ann@example.com');
+  await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
   const queue = (count: number) =>
     inTransaction(server.db, server.clock.now, (tx) =>
       queueNow(

@@ -28,7 +28,7 @@ function people(...own: string[]): string[] {
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
     'preParsing: collectBody',
     'preHandler: waitToHash, recogniseAgain, readNews, readTrouble',
-    'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
+    'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon, fastifyCookieOnSendHandler, markNewsSeen, onSend',
   ];
 }
 

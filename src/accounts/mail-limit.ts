@@ -119,9 +119,10 @@ async function findRoom(tx: Tx, user: User, work: MailWork, mailbox: string, own
   const count = await countMails(tx, mailbox, ownId);
   const isChange = confirmsChange(work);
   const room = roomFor(count, isChange, false);
-  if (room === 'free' || !protectsAccount(work.kind)) return room;
+  const withReserve = roomFor(count, isChange, true);
+  if (room === withReserve || !protectsAccount(work.kind)) return room;
   // Looks through all accounts of the mailbox, so it comes last.
-  return (await mayUseReserve(tx, user, work.kind)) ? roomFor(count, isChange, true) : room;
+  return (await mayUseReserve(tx, user, work.kind)) ? withReserve : room;
 }
 
 /** @param ownId an item that is not counted */
