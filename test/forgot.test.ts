@@ -1007,6 +1007,16 @@ describe('a reset link that was mailed', () => {
       expect(balances()).toEqual([0, 0, -500]);
     });
 
+    test('the retired customer is not moved while the other one has another currency, however often it is tried', async () => {
+      const { world, ann, old, target, moveTo, isMoved, balances } = await duringMove('done', 'failed');
+      await world.merchant.customers.createBalanceTransaction(target, { amount: 100, currency: 'eur' });
+      for (let n = 0; n < 3; n += 1) await expect(moveTo(old)).rejects.toThrow('could not be finished');
+      expect(await isMoved(old)).toBe(false);
+      await world.db.customer.update({ where: { id: target }, data: { retiredAt: world.clock.now } });
+      await pressUpgrade(world, ann);
+      expect(balances()).toEqual([0, 100, -500]);
+    });
+
     test('credit that was not taken yet stays with the retired customer', async () => {
       const { old, moveTo, isMoved, balances } = await duringMove('failed');
       await moveTo(old);

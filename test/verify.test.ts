@@ -199,6 +199,19 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(3);
   });
 
+  test('of which those that the mail server refuses count', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const again = () => postForm(server.app, '/settings/verify', {}, ann.cookie);
+    const refused = { status: 'failed', endedAt: server.clock.now };
+    for (const status of [303, 303, 429]) {
+      await server.db.outboxItem.updateMany({ data: refused });
+      expect((await again()).statusCode).toBe(status);
+    }
+    server.clock.now = daysAfter(1.1);
+    expect((await again()).statusCode).toBe(303);
+  });
+
   test('has a daily limit of emails of its own, whoever asks for them', async () => {
     const server = await startTestServer(MAIL);
     const people = [];

@@ -39,7 +39,7 @@ export interface EndedAtStripe {
  * subscriptions at Stripe, and only then leaves a tombstone. If Stripe cannot be reached, nothing is deleted.
  * A subscription to another product in the same Stripe account is not ours to cancel, unless it ever counted.
  *
- * @param typed `mail`: whether mail is on. Then the address is told
+ * @param typed `mail`: whether mail is on. If so, the user is notified, unless `queueMail` refuses
  * @returns why it was refused, or null when done
  * @throws StripeError when Stripe refuses or cannot be reached
  */

@@ -25,7 +25,7 @@ type Mail = MailWork & { id?: string; address?: string };
 
 /** The emails of a mailbox that count towards its limit. */
 interface MailCount {
-  /** Sent within the last day. */
+  /** Sent, or perhaps given up, within the last day (`countMails`). */
   sent: number;
   /** Still to be sent. */
   queued: number;
@@ -58,15 +58,17 @@ export async function queueMail(tx: Tx, user: User, mail: Mail): Promise<boolean
   const mailbox = await mailboxOf(tx, user, mail);
   if (mailbox !== null) {
     await lockMailboxes(tx, [mailbox]);
-    if ((await findRoom(tx, user, mail, mailbox, '')) !== 'free') return false;
+    // Those that failed count here. Otherwise anybody could have us try an address that does not exist all day long.
+    const counted = await countMails(tx, mailbox, { status: { in: ['done', 'failed'] } });
+    if ((await findRoom(tx, user, mail, counted)) !== 'free') return false;
   }
   await queueNow(tx, [{ ...mail, userId: user.id, mailbox }]);
   return true;
 }
 
 /**
- * Counts an email that is about to be sent against its mailbox, if it was queued without that: nobody asked for it, or the
- * address was proven then.
+ * Counts an email that is about to be sent against its mailbox, if it was queued without that: nobody asked for it, an earlier
+ * version queued it, or the account has changed its address since.
  *
  * @param user the account, as it is now
  */
@@ -83,7 +85,7 @@ export async function takeRoom(
   if (mailbox === null || item.mailbox === mailbox) return 'free';
   return inTransaction(db, now, async (tx) => {
     await lockMailboxes(tx, [mailbox]);
-    const room = await findRoom(tx, user, work, mailbox, id);
+    const room = await findRoom(tx, user, work, await countMails(tx, mailbox, { status: 'done' }));
     if (room === 'free')
       await tx.outboxItem.updateMany({ where: { id, status: 'queued' }, data: { mailbox } });
     return room;
@@ -107,16 +109,16 @@ async function mailboxOf(tx: Tx, user: User, mail: Mail): Promise<string | null>
 }
 
 /**
- * Forgets which mailboxes got the emails of former days. The hash of an address that counts for nothing else is kept no
- * longer than that.
+ * Forgets which mailboxes were sent emails more than a day ago. After that, the hash of an address that counts for nothing
+ * else is not kept.
  */
 export async function forgetMailboxes(db: Db, now: Date): Promise<void> {
-  const isOver = { mailbox: { not: null }, endedAt: { lt: addSeconds(now, -DAY_SECONDS) } };
+  // A range, because SQLite would not use the index to look for those that are not null.
+  const isOver = { mailbox: { gt: '' }, endedAt: { lt: addSeconds(now, -DAY_SECONDS) } };
   await inTransaction(db, now, (tx) => tx.outboxItem.updateMany({ where: isOver, data: { mailbox: null } }));
 }
 
-async function findRoom(tx: Tx, user: User, work: MailWork, mailbox: string, ownId: string): Promise<Room> {
-  const count = await countMails(tx, mailbox, ownId);
+async function findRoom(tx: Tx, user: User, work: MailWork, count: MailCount): Promise<Room> {
   const isChange = confirmsChange(work);
   const room = roomFor(count, isChange, false);
   const withReserve = roomFor(count, isChange, true);
@@ -125,15 +127,15 @@ async function findRoom(tx: Tx, user: User, work: MailWork, mailbox: string, own
   return (await mayUseReserve(tx, user, work.kind)) ? withReserve : room;
 }
 
-/** @param ownId an item that is not counted */
-async function countMails(tx: Tx, mailbox: string, ownId: string): Promise<MailCount> {
+/** @param ended which emails count that ended within the last day, besides all that are queued */
+async function countMails(
+  tx: Tx,
+  mailbox: string,
+  ended: { status: 'done' | { in: string[] } },
+): Promise<MailCount> {
   const since = addSeconds(tx.now, -DAY_SECONDS);
   const items = await tx.outboxItem.findMany({
-    where: {
-      mailbox,
-      id: { not: ownId },
-      OR: [{ status: 'queued' }, { status: 'done', endedAt: { gt: since } }],
-    },
+    where: { mailbox, OR: [{ status: 'queued' }, { ...ended, endedAt: { gt: since } }] },
     select: { kind: true, data: true, status: true },
   });
   const changes = items.filter(({ kind, data }) => kind === 'mail.prove-address' && data === OF_A_CHANGE);

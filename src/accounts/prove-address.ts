@@ -52,7 +52,7 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
  *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes
- * @param mail whether mail is on. Then the old address of a change is told
+ * @param mail whether mail is on. If so, the old address of a change is notified, unless `queueMail` refuses
  * @returns why it was refused, or null when the address is proven, now or before
  * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */

@@ -146,7 +146,7 @@ async function findLink(
 /** What a password reset needs besides the link. */
 export interface ResetInput {
   password: string;
-  /** Whether mail is on. Then the account's address is told. */
+  /** Whether mail is on. If so, the user is notified, unless `queueMail` refuses. */
   mail: boolean;
   /** The invitation that the browser remembers. */
   code: string | null;

@@ -22,7 +22,7 @@ export interface SignUp {
   code: string | null;
   /** The token of the browser's previous session, which ends. */
   oldToken: string | null;
-  /** Whether mail is on. Then an email that proves the address is sent there. */
+  /** Whether mail is on. If so, an email that proves the address is sent there, unless `queueMail` refuses. */
   mail: boolean;
 }
 

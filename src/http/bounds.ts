@@ -62,7 +62,7 @@ export interface Bounds {
   /**
    * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how
    * many wait in all: refused clients come back at once, which costs more than letting them wait. `inAll` counts those
-   * that only read, and `changing` the others, each for at most `forMs`. Those that report the server's state are counted
+   * that only read. `changing` counts the others, except those that hash a password, and each for at most `forMs`. Those that report the server's state are counted
    * separately from others.
    */
   requests: {

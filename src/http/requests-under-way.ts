@@ -30,10 +30,10 @@ const TOO_MANY_WAITING = new HttpError(
  *
  * A request counts for at most `patienceMs`, and for `sendingMs` once its answer is being sent, so that neither a body
  * that arrives slowly nor an answer that is read slowly holds up others. After a wait to hash a password
- * (`boundHashing`), the time begins anew. Requests that change something have places of their own in all, which they take
- * once their bodies have arrived. There are few, because each request holds a connection to PostgreSQL for most of its
- * time, and for those there are no turns; and each is held only briefly, because a request can wait for Stripe. Those that
- * hash a password take a place for that instead. Webhooks do not count, because Stripe's events come in bursts. Requests
+ * (`boundHashing`), the time begins anew. Requests that change something share other places, one set for all sites, and take one
+ * once their bodies have arrived. There are few of these places, because each such request holds a connection to PostgreSQL
+ * for most of its time, and sites do not take turns for connections. A place is held only briefly, because a request can
+ * wait for Stripe. Requests that hash a password take a place for that instead. Webhooks do not count, because Stripe's events come in bursts. Requests
  * that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep
  * them waiting.
  *

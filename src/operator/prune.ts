@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { forgetMailboxes } from '../accounts/mail-limit.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { engineOf, inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
@@ -43,7 +44,7 @@ export interface Pruned {
 /**
  * Thins the payloads of applied or ignored events that are old, or about a deleted account, to the fields that we read;
  * deletes expired sessions, expired reset links and old items of the outbox that have ended; forgets changes of address
- * that were never proven. Failed events stay whole, so that they can be replayed.
+ * that were never proven, and which mailboxes were sent emails. Failed events stay whole, so that they can be replayed.
  *
  * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
  *   (which stays for at least OUTBOX_DAYS)
@@ -52,6 +53,8 @@ export interface Pruned {
 async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
   await forgetLapsedChanges(db, now);
+  // A server does this only while mail is on.
+  await forgetMailboxes(db, now);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
   const keptDays = Math.max(retentionDays, OUTBOX_DAYS);
   const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);

@@ -110,14 +110,15 @@ export async function relink(
  * @throws PlainError when that fails
  */
 async function settleMoves({ db, config, stripe, now }: CommandContext, id: string): Promise<void> {
-  const begun = await db.customer.count({
+  const unsettled = await db.customer.count({
     where: {
-      OR: [{ id, balanceTo: { not: null } }, { balanceTo: id }],
+      // Without a target, its credit may have been taken all the same: the target may have had another currency.
+      OR: [{ id }, { balanceTo: id }],
       retiredAt: { not: null },
       balanceMovedAt: null,
     },
   });
-  if (begun === 0) return;
+  if (unsettled === 0) return;
   let why = config.sandbox
     ? 'Start the server, so that its sandbox can be asked, then try again.'
     : 'Set STRIPE_API_KEY, then try again.';

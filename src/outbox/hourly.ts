@@ -31,7 +31,7 @@ export interface Hourly {
 
 /**
  * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the
- * operator. It also forgets whose mailboxes got the emails of former days. It runs at once and then every hour, on every
+ * operator. It also forgets which mailboxes were sent emails more than a day ago. It runs at once and then every hour, on every
  * server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {

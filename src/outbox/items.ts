@@ -77,7 +77,7 @@ export type Outcome =
   | { status: 'waits'; why: (typeof WAITS)[keyof typeof WAITS]; until: Date };
 
 /**
- * Stores the outcome of an attempt. The address is deleted once the item has ended, and the mailbox if nothing was sent.
+ * Stores the outcome of an attempt. The address is deleted once the item has ended, and the mailbox if it was dropped.
  *
  * @param item as `takeDue` returned it
  * @returns the outcome as stored: `again` becomes `failed` after the last attempt
@@ -108,7 +108,7 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
               status: kept.status,
               endedAt: tx.now,
               address: null,
-              ...(kept.status !== 'done' && { mailbox: null }),
+              ...(kept.status === 'dropped' && { mailbox: null }),
             },
     }),
   );

@@ -35,7 +35,7 @@ export async function carryBalances(
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
       if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
-      // The second round or the next checkout chooses another one.
+      // The second round or the next checkout chooses another target.
       else await note({ balanceTo: null });
     }
   }
