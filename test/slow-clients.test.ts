@@ -622,6 +622,24 @@ describe('one network has a limited number of requests under way and waiting', (
     },
   );
 
+  test('and a form waits for a place of those that read before its visitor is looked up', async () => {
+    const bounds = { ofSite: 9, inAll: 1, waitingOfSite: 9 };
+    const { open, found, first, looking } = await oneAtATime(NEVER, bounds);
+    const type = 'Content-Type: application/x-www-form-urlencoded';
+    const cookie = `Cookie: tandem_session=${'A'.repeat(43)}`;
+    const form = await open(
+      `POST /logout HTTP/1.1\r\nHost: x\r\n${cookie}\r\n${type}\r\nContent-Length: 3\r\n\r\na=b`,
+      '127.0.0.3',
+    );
+    expect(await answerTo(await open('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n', '127.0.0.3'))).toMatch(
+      /^HTTP\/1\.1 200 /,
+    );
+    expect(looking).toHaveBeenCalledTimes(1);
+    found();
+    expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(form)).toMatch(/^HTTP\/1\.1 303 /);
+  });
+
   test('and a change that takes long, because it waits for Stripe, makes way for the next one', async () => {
     const bounds = { ofSite: 9, inAll: 9, waitingOfSite: 9, changing: { inAll: 1, forMs: 250 } };
     const { open, first } = await oneAtATime(NEVER, bounds, 'POST /logout');

@@ -9,12 +9,11 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 2. what its connection and its client can hold: one request, headers (without a proxy), bytes
  *    (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
- * 4. requests under way of its site, and in all if it only reads or has no body (`requests-under-way.ts`);
+ * 4. requests under way: of its site, and in all (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks and backups, the bodies held
  *    (`held-bodies.ts`);
- * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, a place among those
- *    that change something (`requests-under-way.ts`), and its turn (5) again;
+ * 7. once its body has arrived: places (4) again, as one that changes something, and its turn (5) again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
  *    free thread (`accounts/passwords.ts`);
  * 9. if it restores a backup, a place for that (`portfolio.ts`).
@@ -62,8 +61,8 @@ export interface Bounds {
   /**
    * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how
    * many wait in all: refused clients come back at once, which costs more than letting them wait. `inAll` counts those
-   * that only read. `changing` counts the others, except those that hash a password, and each for at most `forMs`. Those that report the server's state are counted
-   * separately from others.
+   * that only read, and the others until their bodies arrive. `changing` counts the others after that, except those that
+   * hash a password, and each for at most `forMs`. Those that report the server's state are counted separately.
    */
   requests: {
     ofSite: number;
@@ -122,7 +121,7 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { ofSite: 16, inAll: 24, changing: { inAll: 8, forMs: 250 }, waitingOfSite: 1_000 },
+  requests: { ofSite: 16, inAll: 20, changing: { inAll: 8, forMs: 250 }, waitingOfSite: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
   // A login under way counts as failed until its password is compared (`tryPassword`): with four of a site, on two servers,

@@ -141,7 +141,9 @@ function grown(body: Buffer, bytes: number): Buffer {
 export function collectBodies(app: FastifyInstance): void {
   app.addHook('preParsing', async function collectBody(request, reply, payload) {
     const { raw, routeOptions } = request;
-    if (!hasBody(raw) || readsOnly(raw)) return payload;
+    if (readsOnly(raw)) return payload;
+    app.giveBackBeforeBody(request);
+    if (!hasBody(raw)) return payload;
     const { holdBody } = routeOptions.config;
     let body;
     if (holdBody) {

@@ -30,12 +30,13 @@ const TOO_MANY_WAITING = new HttpError(
  *
  * A request counts for at most `patienceMs`, and for `sendingMs` once its answer is being sent, so that neither a body
  * that arrives slowly nor an answer that is read slowly holds up others. After a wait to hash a password
- * (`boundHashing`), the time begins anew. Requests that change something share other places, one set for all sites, and take one
- * once their bodies have arrived. There are few of these places, because each such request holds a connection to PostgreSQL
- * for most of its time, and sites do not take turns for connections. A place is held only briefly, because a request can
- * wait for Stripe. Requests that hash a password take a place for that instead. Webhooks do not count, because Stripe's events come in bursts. Requests
- * that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep
- * them waiting.
+ * (`boundHashing`), the time begins anew. Webhooks do not count, because Stripe's events come in bursts. Requests that ask
+ * for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
+ *
+ * In all, there are places for requests that read and for those that change something, because sites do not take turns for
+ * the connections to PostgreSQL. A request with a body, or one that hashes a password, reads until its body arrives
+ * (`giveBackBeforeBody`): its visitor is looked up. Then it takes a place among those that change something, or one to hash
+ * a password. The places of those that change something are held only briefly, because such a request can wait for Stripe.
  *
  * Once a body has arrived (`waitAfterBody`), a request waits again for a turn, and first for a place of its site if its own
  * has timed out. Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all
@@ -51,7 +52,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
   const places = { state: createAll(), others: createAll() };
 
   function wait(
-    which: 'ofSite' | 'reading' | 'changing',
+    which: Exclude<Which, 'hashing'>,
     request: FastifyRequest,
     reply: FastifyReply,
     done: Done,
@@ -60,22 +61,18 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
     if (isWebhook(request)) done();
     else {
       const patienceMs = which === 'changing' ? changing.forMs : bounds.patienceMs;
-      waitFor({ take: places[kind][which], refusal: TOO_MANY_WAITING, patienceMs }, request, reply, done);
+      const take = places[kind][which];
+      waitFor({ which, take, refusal: TOO_MANY_WAITING, patienceMs }, request, reply, done);
     }
-  }
-
-  function waitToChange(request: FastifyRequest, reply: FastifyReply, done: Done): void {
-    if (request.routeOptions.config.hashesPassword) done();
-    else wait('changing', request, reply, done);
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
     wait('ofSite', request, reply, done);
   });
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
-    if (readsOnly(request.raw)) wait('reading', request, reply, done);
-    else if (hasBody(request.raw)) done();
-    else waitToChange(request, reply, done);
+    const { raw, routeOptions } = request;
+    const onlyReads = readsOnly(raw) || hasBody(raw) || routeOptions.config.hashesPassword === true;
+    wait(onlyReads ? 'reading' : 'changing', request, reply, done);
   });
   app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
     const { socket } = request.raw;
@@ -91,6 +88,14 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
     whenAnswered(request, reply, giveBack);
     done();
   });
+  app.decorate('giveBackBeforeBody', (request: FastifyRequest) => {
+    const held = placesOf.get(request) ?? [];
+    for (const place of held) if (place.which === 'reading') place.giveBack();
+    placesOf.set(
+      request,
+      held.filter(({ which }) => which !== 'reading'),
+    );
+  });
   app.decorate('waitAfterBody', (request: FastifyRequest, reply: FastifyReply) => {
     return new Promise<void>((resolve, reject) => {
       const begin = (error?: Error): void => {
@@ -99,7 +104,8 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
       };
       const change = (error?: Error): void => {
         if (error) reject(error);
-        else waitToChange(request, reply, begin);
+        else if (request.routeOptions.config.hashesPassword) begin();
+        else wait('changing', request, reply, begin);
       };
       if (placesOf.get(request)?.some((place) => place.isOver())) wait('ofSite', request, reply, change);
       else change();
@@ -129,7 +135,8 @@ export function boundHashing(
       done();
       return;
     }
-    waitFor({ take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true }, request, reply, (error) => {
+    const kind = { which: 'hashing', take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true } as const;
+    waitFor(kind, request, reply, (error) => {
       // Otherwise, many requests that end at the same instant would let as many begin in one turn.
       if (error) done(error);
       else takeTurn(request, done);
@@ -145,12 +152,12 @@ export function boundHashing(
  *   for the rest of `patienceMs`
  */
 function waitFor(
-  kind: { take: TakePlace; refusal: HttpError; patienceMs: number; goesOn?: boolean },
+  kind: { which: Which; take: TakePlace; refusal: HttpError; patienceMs: number; goesOn?: boolean },
   request: FastifyRequest,
   reply: FastifyReply,
   done: Done,
 ): void {
-  const { take, refusal, patienceMs, goesOn = false } = kind;
+  const { which, take, refusal, patienceMs, goesOn = false } = kind;
   const held = placesOf.get(request) ?? [];
   for (const place of held) place.keep();
   const proceed = (error?: HttpError): void => {
@@ -182,7 +189,7 @@ function waitFor(
       whenAnswered(request, reply, (wasSent) => {
         if (wasSent || !goesOn) giveBack();
       });
-      placesOf.set(request, [...held, { keep, limit, giveBack, isOver: () => isOver }]);
+      placesOf.set(request, [...held, { which, keep, limit, giveBack, isOver: () => isOver }]);
       proceed();
     },
   });
@@ -194,8 +201,11 @@ type Done = (error?: Error) => void;
 /** Calls `done` when it is the request's turn (`createTurns`), or `left` if its client has left by then. */
 export type TakeTurn = (request: FastifyRequest, done: () => void, left?: () => void) => void;
 
+type Which = 'ofSite' | 'reading' | 'changing' | 'hashing';
+
 /** A place that was taken. */
 interface Place {
+  which: Which;
   /** Keeps it until the request is answered, unless it was given back already. */
   keep: () => void;
   /** Gives it back in `patienceMs`, unless the request is answered first. */
@@ -288,6 +298,8 @@ function createPlaces({
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /** Gives back the request's place among those that read, because its body may arrive slowly. */
+    giveBackBeforeBody: (request: FastifyRequest) => void;
     waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
   }
   interface FastifyContextConfig {
