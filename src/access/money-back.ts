@@ -23,7 +23,7 @@ function isLost({ status }: Pick<Dispute, 'status'>): boolean {
 export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
 
 /**
- * When a payment was fully refunded (design: rule 9).
+ * When a payment was fully refunded (design: rule 9). Of a refund and a failure in the same second, the failure counts.
  *
  * @returns event.created of the first full refund, or of the newest one if an earlier one failed, UTC; null if it is not
  *   fully refunded, or if the refund failed or was canceled later

@@ -62,6 +62,22 @@ async function letPass(real: Real, seconds: number): Promise<void> {
   await passTime(world, until - epoch(world.clock.now));
 }
 
+/**
+ * Fails or cancels a refund in a second of its own: of a refund and a failure in the same second, nobody can tell which
+ * came first (`refundedSince`).
+ */
+async function endRefund(real: Real, act: 'failRefund' | 'cancelRefund', which: number): Promise<void> {
+  const { sandbox } = real.world;
+  const refund = pick(sandbox.objects.refunds.keys(), which);
+  if (!refund) return;
+  await letPass(real, 1);
+  await unlessRefused(() => {
+    sandbox.acts[act](refund);
+  });
+  await keepBook(real);
+  await letPass(real, 1);
+}
+
 /** When something that affects payments may happen automatically, epoch seconds. */
 function nextDue({ sandbox: { objects }, clock }: World): number {
   const instants = [
@@ -231,24 +247,8 @@ export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
       await unlessRefused(() => merchant.refunds.create({ charge, ...(amount !== null && { amount }) }));
     }),
   ),
-  n.map((which) =>
-    command(`failRefund(${which})`, async ({ world: { sandbox } }) => {
-      const refund = pick(sandbox.objects.refunds.keys(), which);
-      if (refund)
-        await unlessRefused(() => {
-          sandbox.acts.failRefund(refund);
-        });
-    }),
-  ),
-  n.map((which) =>
-    command(`cancelRefund(${which})`, async ({ world: { sandbox } }) => {
-      const refund = pick(sandbox.objects.refunds.keys(), which);
-      if (refund)
-        await unlessRefused(() => {
-          sandbox.acts.cancelRefund(refund);
-        });
-    }),
-  ),
+  n.map((which) => command(`failRefund(${which})`, (real) => endRefund(real, 'failRefund', which))),
+  n.map((which) => command(`cancelRefund(${which})`, (real) => endRefund(real, 'cancelRefund', which))),
   n.map((which) =>
     command(`appealDispute(${which})`, async ({ world: { sandbox } }) => {
       const dispute = pick(sandbox.objects.disputes.keys(), which);
