@@ -121,7 +121,7 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { ofSite: 16, inAll: 20, changing: { inAll: 8, forMs: 250 }, waitingOfSite: 1_000 },
+  requests: { ofSite: 12, inAll: 16, changing: { inAll: 6, forMs: 250 }, waitingOfSite: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
   // A login under way counts as failed until its password is compared (`tryPassword`): with four of a site, on two servers,
