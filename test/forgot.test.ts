@@ -991,7 +991,7 @@ describe('a reset link that was mailed', () => {
       const { old, moveTo, isMoved, balances } = await duringMove('done', 'failed', 'failed');
       expect(balances()).toEqual([0, 0]);
       await expect(moveTo(old, null)).rejects.toThrow('Start the server');
-      await expect(moveTo(old)).rejects.toThrow(/could not be finished\. down\. Try/i);
+      await expect(moveTo(old)).rejects.toThrow(/could not be settled\. down\. Try/i);
       expect(await isMoved(old)).toBe(false);
       await moveTo(old);
       expect(await isMoved(old)).toBe(true);
@@ -1001,7 +1001,7 @@ describe('a reset link that was mailed', () => {
     test('the retired customer is not moved while the other one is gone, and the next checkout gives the credit', async () => {
       const { world, ann, old, target, moveTo, isMoved, balances } = await duringMove('done', 'failed');
       await world.merchant.customers.del(target);
-      await expect(moveTo(old)).rejects.toThrow('could not be finished');
+      await expect(moveTo(old)).rejects.toThrow('could not be settled');
       expect(await isMoved(old)).toBe(false);
       await pressUpgrade(world, ann);
       expect(balances()).toEqual([0, 0, -500]);
@@ -1010,7 +1010,7 @@ describe('a reset link that was mailed', () => {
     test('the retired customer is not moved while the other one has another currency, however often it is tried', async () => {
       const { world, ann, old, target, moveTo, isMoved, balances } = await duringMove('done', 'failed');
       await world.merchant.customers.createBalanceTransaction(target, { amount: 100, currency: 'eur' });
-      for (let n = 0; n < 3; n += 1) await expect(moveTo(old)).rejects.toThrow('could not be finished');
+      for (let n = 0; n < 3; n += 1) await expect(moveTo(old)).rejects.toThrow('could not be settled');
       expect(await isMoved(old)).toBe(false);
       await world.db.customer.update({ where: { id: target }, data: { retiredAt: world.clock.now } });
       await pressUpgrade(world, ann);

@@ -622,6 +622,18 @@ describe('one network has a limited number of requests under way and waiting', (
     },
   );
 
+  test('and a change whose client leaves keeps its place until its work is done', async () => {
+    const bounds = { ofSite: 9, inAll: 9, waitingOfSite: 9, changing: { inAll: 1, forMs: NEVER } };
+    const { app, open, first, found } = await oneAtATime(NEVER, bounds, 'POST /logout');
+    first.socket.resetAndDestroy();
+    await until(async () => (await connectionsOf(app)) === 0 || undefined);
+    const next = await open('POST /logout HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '127.0.0.3');
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(next.answered()).toBe('');
+    found();
+    expect(await answerTo(next)).toMatch(/^HTTP\/1\.1 303 /);
+  });
+
   test('and a form waits for a place of those that read before its visitor is looked up', async () => {
     const bounds = { ofSite: 9, inAll: 1, waitingOfSite: 9 };
     const { open, found, first, looking } = await oneAtATime(NEVER, bounds);

@@ -33,7 +33,7 @@ interface MailCount {
   changes: number;
 }
 
-/** `full`: no more may be sent today. `waits`: the same, unless one of those that are queued fails. */
+/** `full`: no more may be sent today. `waits`: the same, unless one of those that are queued fails or is dropped. */
 type Room = 'free' | 'waits' | 'full';
 
 /** @param mayUseReserve whether the email may be one of those that are reserved */

@@ -13,7 +13,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks and backups, the bodies held
  *    (`held-bodies.ts`);
- * 7. once its body has arrived: places (4) again, as one that changes something, and its turn (5) again;
+ * 7. once its body has arrived: its site's place (4) again if that has timed out, a place among those that change
+ *    something unless it hashes a password, and its turn (5) again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
  *    free thread (`accounts/passwords.ts`);
  * 9. if it restores a backup, a place for that (`portfolio.ts`).
@@ -61,8 +62,9 @@ export interface Bounds {
   /**
    * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how
    * many wait in all: refused clients come back at once, which costs more than letting them wait. `inAll` counts those
-   * that only read, and the others until their bodies arrive. `changing` counts the others after that, except those that
-   * hash a password, and each for at most `forMs`. Those that report the server's state are counted separately.
+   * that only read, and those with a body or a password to hash until their body is read. `changing` counts all others,
+   * and those with a body once it has arrived, except those that hash a password, and each for at most `forMs`. Those that
+   * report the server's state are counted separately.
    */
   requests: {
     ofSite: number;

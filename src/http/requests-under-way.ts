@@ -33,10 +33,12 @@ const TOO_MANY_WAITING = new HttpError(
  * (`boundHashing`), the time begins anew. Webhooks do not count, because Stripe's events come in bursts. Requests that ask
  * for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
  *
- * In all, there are places for requests that read and for those that change something, because sites do not take turns for
- * the connections to PostgreSQL. A request with a body, or one that hashes a password, reads until its body arrives
- * (`giveBackBeforeBody`): its visitor is looked up. Then it takes a place among those that change something, or one to hash
- * a password. The places of those that change something are held only briefly, because such a request can wait for Stripe.
+ * For all sites together, there are two sets of places: one for requests that read and one for those that change something.
+ * Without them, a few sites could fill the queue for connections to PostgreSQL, where sites do not take turns. A request
+ * with a body, or one that hashes a password, takes a place among those that read while its visitor is looked up, and gives
+ * it back before its body is read (`giveBackBeforeBody`). Once the body has arrived, it takes a place among those that
+ * change something, or one to hash a password. The places of those that change something are held only briefly, because
+ * such a request can wait for Stripe.
  *
  * Once a body has arrived (`waitAfterBody`), a request waits again for a turn, and first for a place of its site if its own
  * has timed out. Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all
@@ -62,7 +64,8 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
     else {
       const patienceMs = which === 'changing' ? changing.forMs : bounds.patienceMs;
       const take = places[kind][which];
-      waitFor({ which, take, refusal: TOO_MANY_WAITING, patienceMs }, request, reply, done);
+      const goesOn = which === 'changing';
+      waitFor({ which, take, refusal: TOO_MANY_WAITING, patienceMs, goesOn }, request, reply, done);
     }
   }
 

@@ -33,8 +33,8 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
  * this last step is done.
  *
  * @param note the reason, for the audit of both accounts
- * @throws PlainError when there is no such customer or account, the account was deleted, or the customer's credit is being
- *   moved and that cannot be finished at Stripe
+ * @throws PlainError when there is no such customer or account, the account was deleted, or what Stripe owes the
+ *   customer may be half moved and cannot be settled
  */
 export async function relink(
   context: CommandContext,
@@ -132,7 +132,7 @@ async function settleMoves({ db, config, stripe, now }: CommandContext, id: stri
     why = `${sentence(error.message)} Try again later.`;
   }
   throw new PlainError(
-    `${id} was not moved, because credit is being moved from or to it at Stripe, and that could not be finished. ${why}`,
+    `${id} was not moved, because credit may have been taken from it or given to it at Stripe, and that could not be settled. ${why}`,
   );
 }
 

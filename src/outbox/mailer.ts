@@ -27,7 +27,10 @@ export interface MailerContext {
 /** An email that waits for an older one about the same days looks again this long after the older one's next try, s. */
 const AFTER_OLDER_SECONDS = 60;
 
-/** An email that waits looks again after at most this long, s. An operator may have had another one sent again. */
+/**
+ * An email that waits looks again after at most this long, s: the one that it waits for may have been sent again by an operator,
+ * or may have failed or been dropped.
+ */
 const LOOK_SECONDS = 15 * 60;
 
 /**

@@ -53,7 +53,7 @@ export function idOnce(...parts: string[]): string {
 
 function rowOf({ kind, userId, data, address, mailbox, id }: NewItem, now: Date): OutboxItem {
   return {
-    // Ordered: of two such items that are due in one second, the one queued first is taken first.
+    // New ids are ordered: of two items with new ids that are due in the same second, the one queued first is taken first.
     id: id ?? orderedId(),
     kind,
     userId,

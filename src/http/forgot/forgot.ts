@@ -22,7 +22,7 @@ const QUEUED_AT_ONCE = 4;
 /**
  * Forgotten password. The answer is the same whether or not the account exists, and it does not wait for the
  * mail to be queued, so neither its text nor its timing reveals an account. (Once an address has reached its limit of links,
- * the timing could: on PostgreSQL, looking up the limit takes time.)
+ * the timing could: on PostgreSQL, giving back the refused try takes a query.)
  */
 export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
