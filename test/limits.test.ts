@@ -6,7 +6,10 @@ import { homeOf, networkOf, siteOf } from '../src/http/network.ts';
 import { operatorResetPath } from './support/command-context.ts';
 import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import { MAIL } from './support/mail.ts';
+import { until } from './support/process.ts';
 import {
+  clientOf,
+  PATIENT,
   cookiesOf,
   deliverRaw,
   PASSWORD,
@@ -416,6 +419,33 @@ test('one IP address can make the server ask Stripe about a payment 100 times in
   expect([page.statusCode, page.body.includes(notAsked)]).toEqual([200, true]);
   expect(page.headers).not.toHaveProperty('retry-after');
   expect((await settings(101, '192.0.2.2')).body).not.toContain(notAsked);
+});
+
+test('pages do not wait for Stripe with those that ask it about a payment, two at a time from one IP address', async () => {
+  const world = await startWorld({}, { ...PATIENT, patienceMs: 10 * 60_000 });
+  const people: Person[] = [];
+  for (const name of ['a', 'b', 'c', 'd']) people.push(await signUp(world, `${name}@example.com`));
+  for (const person of people) await pressUpgrade(world, person);
+  const { sessions } = clientOf(world).checkout;
+  const retrieve = sessions.retrieve.bind(sessions);
+  let release = (): void => undefined;
+  const answered = new Promise<void>((resolve) => (release = resolve));
+  const asked = vi.spyOn(sessions, 'retrieve').mockImplementation(async (id: string) => {
+    await answered;
+    return retrieve(id);
+  });
+  const settings = async (n: number, remoteAddress: string) => {
+    const headers = { cookie: people[n % people.length]?.cookie };
+    return world.app.inject({ url: '/settings?checkout=done', headers, remoteAddress });
+  };
+  // As many as there are places for requests that read.
+  const waiting = Array.from({ length: 16 }, (_, n) => settings(n, `192.0.2.${n % 8}`));
+  await until(() => Promise.resolve(asked.mock.calls.length === 16 || undefined));
+  expect((await world.app.inject({ url: '/', remoteAddress: '192.0.2.99' })).statusCode).toBe(200);
+  expect((await settings(0, '192.0.2.0')).body).toContain('We cannot ask Stripe right now');
+  release();
+  for (const page of await Promise.all(waiting)) expect(page.body).not.toContain('We cannot ask Stripe');
+  expect((await settings(0, '192.0.2.0')).body).not.toContain('We cannot ask Stripe');
 });
 
 test('one home with IPv6 can make the server ask Stripe about a payment 200 times in ten minutes', async () => {

@@ -142,7 +142,7 @@ export function collectBodies(app: FastifyInstance): void {
   app.addHook('preParsing', async function collectBody(request, reply, payload) {
     const { raw, routeOptions } = request;
     if (readsOnly(raw)) return payload;
-    app.giveBackBeforeBody(request);
+    app.giveBackBeforeWait(request);
     if (!hasBody(raw)) return payload;
     const { holdBody } = routeOptions.config;
     let body;

@@ -36,7 +36,7 @@ const TOO_MANY_WAITING = new HttpError(
  * For all sites together, there are two sets of places: one for requests that read and one for those that change something.
  * Without them, a few sites could fill the queue for connections to PostgreSQL, where sites do not take turns. A request
  * with a body, or one that hashes a password, takes a place among those that read while its visitor is looked up, and gives
- * it back before its body is read (`giveBackBeforeBody`). Once the body has arrived, it takes a place among those that
+ * it back before its body is read (`giveBackBeforeWait`). Once the body has arrived, it takes a place among those that
  * change something, or one to hash a password. The places of those that change something are held only briefly, because
  * such a request can wait for Stripe.
  *
@@ -91,7 +91,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
     whenAnswered(request, reply, giveBack);
     done();
   });
-  app.decorate('giveBackBeforeBody', (request: FastifyRequest) => {
+  app.decorate('giveBackBeforeWait', (request: FastifyRequest) => {
     const held = placesOf.get(request) ?? [];
     for (const place of held) if (place.which === 'reading') place.giveBack();
     placesOf.set(
@@ -301,8 +301,8 @@ function createPlaces({
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Gives back the request's place among those that read, because its body may arrive slowly. */
-    giveBackBeforeBody: (request: FastifyRequest) => void;
+    /** Gives back the request's place among those that read, because its body, or Stripe's answer, may take long. */
+    giveBackBeforeWait: (request: FastifyRequest) => void;
     waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
   }
   interface FastifyContextConfig {

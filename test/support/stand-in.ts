@@ -7,7 +7,7 @@ import { eventContextOf } from '../../src/stripe/handle-event.ts';
 import { reconcile } from '../../src/stripe/reconcile/reconcile.ts';
 import type { ReconcileReport } from '../../src/stripe/reconcile/report.ts';
 import { SANDBOX_OPTIONS, sandboxClient } from './sandbox.ts';
-import { clientOf, postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
+import { clientOf, PATIENT, postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 
 /** The server under test with the stand-in for Stripe, both on one clock. */
@@ -18,7 +18,7 @@ export interface World extends TestServer {
 }
 
 /** Starts both. Webhooks are held: nothing is delivered until a test calls `deliverWaiting` or `sandbox.webhooks`. */
-export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
+export async function startWorld(env: NodeJS.ProcessEnv = {}, bounds = PATIENT): Promise<World> {
   const clock = { now: START };
   let webhookUrl = '';
   const sandbox = await startSandbox({
@@ -34,6 +34,7 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
   const server = await startTestServer(
     { STRIPE_API_KEY: SANDBOX_OPTIONS.apiKey, STRIPE_API_BASE: sandbox.url, ...env },
     clock,
+    bounds,
   );
   webhookUrl = `${await server.app.listen({ host: '127.0.0.1', port: 0 })}/api/stripe/webhook`;
   const merchant = sandboxClient(sandbox);

@@ -5,7 +5,7 @@ import { currentOf, describeUser, overviewConfigOf, subscriptionView } from '../
 import type { Overview } from '../../access/overview.ts';
 import { isPaid } from '../../access/proof.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
-import type { User } from '../../db/generated/client.ts';
+import type { Subscription, User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { addressToProve } from '../../outbox/links.ts';
@@ -13,14 +13,17 @@ import { activeUntil } from '../../referrals/counts.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
+import type { AwaitedPayment } from '../../stripe/awaited-payment.ts';
 import type { AppContext } from '../context.ts';
 import { inWords } from '../credit-words.ts';
 import type { HistoryLine } from '../credit-words.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
 import { takeForNetwork } from '../limits.ts';
+import { siteOf } from '../network.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
 import { troubleOf } from '../payment-trouble.ts';
+import { createTaker } from '../shares.ts';
 import { readSubscriptions } from '../subscriptions.ts';
 import { EXPORTED_INVITATIONS } from './export.ts';
 import { qrCode } from './qr-code.ts';
@@ -33,6 +36,12 @@ const REFRESH_SECONDS = 3;
  * for days that were used.
  */
 const LISTED = 50;
+
+/**
+ * Requests that may ask Stripe about a payment at the same time, of one site and in all. Stripe's rate limit is shared by
+ * everybody. https://docs.stripe.com/rate-limits
+ */
+const takeCheck = createTaker({ ofNetwork: 2, inAll: 20 }, Infinity);
 
 const THANKS: Notice = {
   kind: 'success',
@@ -62,17 +71,16 @@ export async function sendSettings(
   forms: SettingsForms,
   cameFromCheckout = false,
 ): Promise<FastifyReply> {
-  const { config, db, stripe, now } = context;
+  const { config, db, now } = context;
   const at = wholeSeconds(now());
   const subscriptions = await readSubscriptions(context, request, user);
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
   const current = currentOf(subscriptions);
   const missing = current !== null && current.missingAt !== null;
-  const mayAsk = () => takeForNetwork(request, null, 'paymentChecksOfNetwork');
   const awaited =
     cameFromCheckout && (me.tier === 'free' || missing)
-      ? await findAwaitedPayment({ db, stripe, mayAsk }, user.id, subscriptions, at)
+      ? await checkPayment(context, request, user.id, subscriptions, at)
       : 'none';
   return sendPage(request, reply, 'settings', {
     title: 'Settings',
@@ -142,4 +150,26 @@ function daysLeft(
   if (renews) return { count, what: `${unit} until your plan renews` };
   const of = { paid: ' of your plan left', trial: ' of your trial left', credit: ' left' };
   return { count, what: `${unit}${of[access.reason ?? 'credit']}` };
+}
+
+/** Asks Stripe about the last checkout, unless this network, or everybody together, is asking too often. */
+async function checkPayment(
+  { db, stripe }: AppContext,
+  request: FastifyRequest,
+  userId: string,
+  subscriptions: readonly Subscription[],
+  now: Date,
+): Promise<AwaitedPayment> {
+  const giveBack = takeCheck(siteOf(request.ip), () => undefined);
+  const mayAsk = async (): Promise<boolean> => {
+    if (!giveBack || !(await takeForNetwork(request, null, 'paymentChecksOfNetwork'))) return false;
+    // Otherwise, everybody's pages would wait for Stripe, too.
+    request.server.giveBackBeforeWait(request);
+    return true;
+  };
+  try {
+    return await findAwaitedPayment({ db, stripe, mayAsk }, userId, subscriptions, now);
+  } finally {
+    giveBack?.();
+  }
 }
