@@ -421,7 +421,7 @@ test('one IP address can make the server ask Stripe about a payment 100 times in
   expect((await settings(101, '192.0.2.2')).body).not.toContain(notAsked);
 });
 
-test('pages do not wait for Stripe with those that ask it about a payment, two at a time from one IP address', async () => {
+test('pages do not wait behind requests that ask Stripe about a payment, of which one IP address can have two at a time', async () => {
   const world = await startWorld({}, { ...PATIENT, patienceMs: 10 * 60_000 });
   const people: Person[] = [];
   for (const name of ['a', 'b', 'c', 'd']) people.push(await signUp(world, `${name}@example.com`));

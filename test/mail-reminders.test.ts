@@ -392,7 +392,7 @@ describe('the operator', () => {
     expect(await readProblems(server.db, daysAfter(1))).toHaveLength(1);
   });
 
-  test('does not hear of emails that only wait for another one, which would be named itself', async () => {
+  test('does not hear of emails that only wait for another one, because that one would be reported itself', async () => {
     const { server, ann } = await tenDays({ OPERATOR_EMAIL });
     const row = { kind: 'mail.password-changed', data: 'null', userId: ann.id, status: 'queued' };
     await server.db.outboxItem.create({ data: { ...row, id: 'a', createdAt: START, dueAt: START } });

@@ -394,7 +394,7 @@ test('emails to an unproven address keep to its daily limit, even if two servers
   const { db } = await openDatabase(databaseUrl);
   onTestFinished(() => db.$disconnect());
   const another = await startTestSender({ ...server, db });
-  // No email is answered before both servers have decided about all that they took.
+  // The mail server accepts none until three have arrived, so the servers decide while others are still in flight.
   let arrived = 0;
   mailServer.accept = async () => {
     arrived += 1;

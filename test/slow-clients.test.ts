@@ -634,7 +634,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(await answerTo(next)).toMatch(/^HTTP\/1\.1 303 /);
   });
 
-  test('and a form waits for a place of those that read before its visitor is looked up', async () => {
+  test('and before its visitor is looked up, a form waits for a place among the requests that read', async () => {
     const bounds = { ofSite: 9, inAll: 1, waitingOfSite: 9 };
     const { open, found, first, looking } = await oneAtATime(NEVER, bounds);
     const type = 'Content-Type: application/x-www-form-urlencoded';
@@ -652,7 +652,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(await answerTo(form)).toMatch(/^HTTP\/1\.1 303 /);
   });
 
-  test('and a change that takes long, because it waits for Stripe, makes way for the next one', async () => {
+  test('and a change that takes a long time, such as one that waits for Stripe, makes way for the next one', async () => {
     const bounds = { ofSite: 9, inAll: 9, waitingOfSite: 9, changing: { inAll: 1, forMs: 250 } };
     const { open, first } = await oneAtATime(NEVER, bounds, 'POST /logout');
     const next = await open('POST /logout HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '127.0.0.3');
@@ -753,7 +753,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  test('a request that takes long makes the next one wait only for a while', async () => {
+  test('a request that takes a long time makes the next one wait only for a while', async () => {
     const { open, first } = await oneAtATime(50);
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     expect(first.answered()).toBe('');

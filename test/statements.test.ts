@@ -439,7 +439,7 @@ test('docs/what-happens-when.md has the same table', async () => {
 
 // On PostgreSQL the limits themselves are statements.
 test.runIf(engine === 'sqlite')(
-  'a link for a mailbox whose emails of today are used up costs no look at its other accounts',
+  'asking for a link does not read the other accounts of a mailbox once its emails for the day are used up',
   async () => {
     const { server, statementsWhile } = await countingServer(true);
     await signUp(server, 'referrer+other@example.com');

@@ -199,7 +199,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(3);
   });
 
-  test('of which those that the mail server refuses count', async () => {
+  test('has emails that the mail server refused counted towards its daily limit when it asks for another', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const again = () => postForm(server.app, '/settings/verify', {}, ann.cookie);

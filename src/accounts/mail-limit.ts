@@ -20,12 +20,12 @@ const RESERVED = 2;
  */
 const CHANGES_A_DAY = 2;
 
-/** An email, and an address that it keeps if the account's changes. */
+/** An email, and optionally the address that it goes to even if the account's address changes. */
 type Mail = MailWork & { id?: string; address?: string };
 
 /** The emails of a mailbox that count towards its limit. */
 interface MailCount {
-  /** Sent, or perhaps given up, within the last day (`countMails`). */
+  /** Sent within the last day and, if `countMails` was told to count them, given up. */
   sent: number;
   /** Still to be sent. */
   queued: number;
@@ -67,8 +67,8 @@ export async function queueMail(tx: Tx, user: User, mail: Mail): Promise<boolean
 }
 
 /**
- * Counts an email that is about to be sent against its mailbox, if it was queued without that: nobody asked for it, an earlier
- * version queued it, or the account has changed its address since.
+ * Counts an email against its mailbox just before it is sent, if it was not counted when it was queued: nobody asked for it, an
+ * earlier version queued it, the account has changed its address since, or an operator sends it again.
  *
  * @param user the account, as it is now
  */
@@ -94,7 +94,7 @@ export async function takeRoom(
 
 /**
  * Serialises the counting of mailboxes until the transaction ends. A transaction that sends to several locks all of them
- * in one call, so that two cannot wait for each other. On SQLite the write lock serves.
+ * in one call, so that two transactions cannot deadlock. On SQLite the write lock does this.
  */
 export async function lockMailboxes(tx: Tx, mailboxes: readonly string[]): Promise<void> {
   if (tx.engine !== 'postgresql') return;
@@ -127,7 +127,7 @@ async function findRoom(tx: Tx, user: User, work: MailWork, count: MailCount): P
   return (await mayUseReserve(tx, user, work.kind)) ? withReserve : room;
 }
 
-/** @param ended which emails count that ended within the last day, besides all that are queued */
+/** @param ended which of the emails that ended within the last day count; queued ones always do */
 async function countMails(
   tx: Tx,
   mailbox: string,

@@ -301,7 +301,7 @@ function createPlaces({
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Gives back the request's place among those that read, because its body, or Stripe's answer, may take long. */
+    /** Gives back the request's place among those that read, because its body, or Stripe's answer, may take a long time. */
     giveBackBeforeWait: (request: FastifyRequest) => void;
     waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
   }

@@ -71,7 +71,9 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
   async function doAll(): Promise<void> {
     await attempt('reminders could not be queued', () => queueReminders(db, now()));
     if (operatorEmail !== null) await attempt('the alarm could not be queued', () => alarm(operatorEmail));
-    await attempt('the mailboxes of old emails could not be forgotten', () => forgetMailboxes(db, now()));
+    await attempt('the hashed mailboxes of old emails could not be cleared', () =>
+      forgetMailboxes(db, now()),
+    );
   }
   let running = doAll();
   function run(): Promise<void> {

@@ -59,7 +59,7 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
   return items.sort((a, b) => a.createdAt.getTime() - b.createdAt.getTime());
 }
 
-/** Why an item waits. Nothing has failed then, so none of these raises an alarm. */
+/** Why an item waits. It has not failed, so none of these raises an alarm. */
 export const WAITS = {
   forOlder: 'An older email about the same days comes first.',
   forOthers: 'Other emails to this unproven address are queued, and may be the last ones of the day.',

@@ -152,7 +152,10 @@ function daysLeft(
   return { count, what: `${unit}${of[access.reason ?? 'credit']}` };
 }
 
-/** Asks Stripe about the last checkout, unless this network, or everybody together, is asking too often. */
+/**
+ * Asks Stripe about the last checkout, unless this network has asked too often, or too many requests are asking at the same
+ * time.
+ */
 async function checkPayment(
   { db, stripe }: AppContext,
   request: FastifyRequest,
