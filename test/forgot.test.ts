@@ -790,7 +790,7 @@ describe('a reset link that was mailed', () => {
     });
   });
 
-  /** Somebody whose plan is over, whom Stripe owes $5, and who has just reset their password. */
+  /** Somebody whose plan is over, who has a credit of $5 at Stripe, and who has just reset their password. */
   async function owed(env: NodeJS.ProcessEnv = MAIL) {
     const world = await startWorld(env);
     const ann = await signUp(world, 'ann@example.com');
@@ -808,7 +808,7 @@ describe('a reset link that was mailed', () => {
     return { world, ann: owner, old, balances };
   }
 
-  test('keeps the credit that Stripe owes the buyer for the next plan', async () => {
+  test("keeps the buyer's credit at Stripe for the next plan", async () => {
     const { world, ann, old } = await owed();
     const { currency, ...next } = await nextInvoice(world, ann);
     expect(next).toEqual({ starting_balance: -500, amount_paid: 400 });

@@ -199,7 +199,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(3);
   });
 
-  test('has emails that the mail server refused counted towards its daily limit when it asks for another', async () => {
+  test('has a daily limit that also counts emails that the mail server refused, when another one is asked for', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const again = () => postForm(server.app, '/settings/verify', {}, ann.cookie);

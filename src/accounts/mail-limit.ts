@@ -58,7 +58,8 @@ export async function queueMail(tx: Tx, user: User, mail: Mail): Promise<boolean
   const mailbox = await mailboxOf(tx, user, mail);
   if (mailbox !== null) {
     await lockMailboxes(tx, [mailbox]);
-    // Those that failed count here. Otherwise anybody could have us try an address that does not exist all day long.
+    // Those that failed count here. Otherwise, anybody could keep us trying, all day long, to reach an address that does not
+    // exist.
     const counted = await countMails(tx, mailbox, { status: { in: ['done', 'failed'] } });
     if ((await findRoom(tx, user, mail, counted)) !== 'free') return false;
   }
@@ -150,8 +151,8 @@ function confirmsChange({ kind, data }: MailWork): boolean {
 }
 
 /**
- * Whether an email that protects an account may use the reserve. A notice may only if the account has been paid for, because
- * then it is worth stealing.
+ * Whether an email that protects an account may use the reserve. A notice may use it only if the account has been paid for,
+ * because only then is the account worth stealing.
  */
 async function mayUseReserve(tx: Tx, user: User, kind: MailKind): Promise<boolean> {
   const counts = kind === 'mail.reset-password' || (await hasPaid(tx, user.id, null));

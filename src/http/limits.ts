@@ -113,7 +113,7 @@ interface Taken {
 }
 
 interface Limit {
-  /** What is left, without taking a point. */
+  /** Whether a point is left, without taking it. */
   look: (key: string) => Promise<Taken>;
   take: (key: string) => Promise<Taken>;
   /** @param endsAt of the taken point */

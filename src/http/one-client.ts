@@ -135,9 +135,9 @@ function refusePipelining(server: Server): void {
 const FORWARDED = 500;
 
 /**
- * Keeps only the end of a long X-Forwarded-For, where the proxies in front appended their clients' addresses. The client
- * itself sent what comes before. Otherwise, 15 KB of that would be read several times per request, which takes a millisecond
- * each time.
+ * Keeps only the end of a long X-Forwarded-For, where the proxies in front appended their clients' addresses. What comes
+ * before that was sent by the client itself. Without the cut, 15 KB of it would be read several times per request, at a
+ * millisecond each time.
  */
 function shortenForwarded(server: Server): void {
   server.prependListener('request', ({ headers }) => {

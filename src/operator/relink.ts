@@ -33,8 +33,8 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
  * this last step is done.
  *
  * @param note the reason, for the audit of both accounts
- * @throws PlainError when there is no such customer or account, the account was deleted, or what Stripe owes the
- *   customer may be half moved and cannot be settled
+ * @throws PlainError when there is no such customer or account, the account was deleted, or the
+ *   customer's credit at Stripe may have been moved only halfway, and that cannot be settled
  */
 export async function relink(
   context: CommandContext,
@@ -112,7 +112,7 @@ export async function relink(
 async function settleMoves({ db, config, stripe, now }: CommandContext, id: string): Promise<void> {
   const unsettled = await db.customer.count({
     where: {
-      // Without a target, its credit may have been taken all the same: the target may have had another currency.
+      // Its credit may have been taken even if it has no target now: an earlier one may have had another currency.
       OR: [{ id }, { balanceTo: id }],
       retiredAt: { not: null },
       balanceMovedAt: null,

@@ -9,7 +9,7 @@ import { noteCustomerMissing, unlessGone } from './missing.ts';
 import { isStored } from './stored-answer.ts';
 
 /**
- * Moves what Stripe owes a user's retired customers (credit for unused time, say) to the customer that the next plan is
+ * Moves the credit at Stripe of a user's retired customers (for unused time, say) to the customer that the next plan is
  * sold to, so that its first invoice uses it. Each balance moves once: its target is chosen under the user's lock, before
  * anything changes at Stripe. After a failure, the next call finishes the move.
  *
@@ -35,7 +35,7 @@ export async function carryBalances(
       const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
       if (moved === 'target-gone') await noteCustomerMissing(db, target, now);
       else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
-      // The second round or the next checkout chooses another target.
+      // The second round, or a later checkout, chooses the target anew.
       else await note({ balanceTo: null });
     }
   }
