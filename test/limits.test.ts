@@ -9,10 +9,10 @@ import { MAIL } from './support/mail.ts';
 import { until } from './support/process.ts';
 import {
   clientOf,
-  PATIENT,
   cookiesOf,
   deliverRaw,
   PASSWORD,
+  PATIENT,
   postForm,
   postFrom,
   signUp,

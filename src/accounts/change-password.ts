@@ -10,7 +10,8 @@ import { lockVerified, verifyUser, withPassword } from './verified-user.ts';
  * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session
  * for this browser.
  *
- * @param typed the current password and the new one; `mail`: whether mail is on. If so, the user is notified, unless `queueMail` refuses
+ * @param typed the current password and the new one; `mail`: whether mail is on. If so, the user is notified, unless
+ *   `queueMail` refuses
  * @returns the new session's token, or null when the current password is wrong, or the account was changed, deleted or
  *   shut out meanwhile
  */

@@ -20,6 +20,9 @@ const RESERVED = 2;
  */
 const CHANGES_A_DAY = 2;
 
+/** The data of an email that asks to confirm a change. */
+const OF_A_CHANGE = JSON.stringify({ isChange: true });
+
 /** An email, and optionally the address that it goes to even if the account's address changes. */
 type Mail = MailWork & { id?: string; address?: string };
 
@@ -58,8 +61,8 @@ export async function queueMail(tx: Tx, user: User, mail: Mail): Promise<boolean
   const mailbox = await mailboxOf(tx, user, mail);
   if (mailbox !== null) {
     await lockMailboxes(tx, [mailbox]);
-    // Those that failed count here. Otherwise, anybody could keep us trying, all day long, to reach an address that does not
-    // exist.
+    // Those that failed count here. Otherwise, anybody could keep us trying, all day long, to reach an address that
+    // does not exist.
     const counted = await countMails(tx, mailbox, { status: { in: ['done', 'failed'] } });
     if ((await findRoom(tx, user, mail, counted)) !== 'free') return false;
   }
@@ -68,8 +71,8 @@ export async function queueMail(tx: Tx, user: User, mail: Mail): Promise<boolean
 }
 
 /**
- * Counts an email against its mailbox just before it is sent, if it was not counted when it was queued: nobody asked for it, an
- * earlier version queued it, the account has changed its address since, or an operator sends it again.
+ * Counts an email against its mailbox just before it is sent, if it was not counted when it was queued: nobody asked for
+ * it, an earlier version queued it, the account has changed its address since, or an operator sends it again.
  *
  * @param user the account, as it is now
  */
@@ -143,8 +146,6 @@ async function countMails(
   const queued = items.filter(({ status }) => status === 'queued');
   return { sent: items.length - queued.length, queued: queued.length, changes: changes.length };
 }
-
-const OF_A_CHANGE = JSON.stringify({ isChange: true });
 
 function confirmsChange({ kind, data }: MailWork): boolean {
   return kind === 'mail.prove-address' && data?.isChange === true;

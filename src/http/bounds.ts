@@ -63,8 +63,8 @@ export interface Bounds {
    * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how
    * many wait in all: refused clients come back at once, which costs more than letting them wait. `inAll` counts those
    * that only read, and those with a body or a password to hash until their body is read. `changing` counts all others,
-   * and those with a body once it has arrived, except those that hash a password. Each counts for at most
-   * `forMs`. Those that report the server's state are counted separately.
+   * and those with a body once it has arrived, except those that hash a password. Each counts for at most `forMs`.
+   * Those that report the server's state are counted separately.
    */
   requests: {
     ofSite: number;

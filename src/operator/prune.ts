@@ -44,7 +44,8 @@ export interface Pruned {
 /**
  * Thins the payloads of applied or ignored events that are old, or about a deleted account, to the fields that we read;
  * deletes expired sessions, expired reset links and old items of the outbox that have ended; forgets changes of address
- * that were never proven, and which mailboxes were sent emails more than a day ago. Failed events stay whole, so that they can be replayed.
+ * that were never proven, and which mailboxes were sent emails more than a day ago. Failed events stay whole, so that they
+ * can be replayed.
  *
  * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
  *   (which stays for at least OUTBOX_DAYS)

@@ -33,8 +33,8 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
  * this last step is done.
  *
  * @param note the reason, for the audit of both accounts
- * @throws PlainError when there is no such customer or account, the account was deleted, or the
- *   customer's credit at Stripe may have been moved only halfway, and that cannot be settled
+ * @throws PlainError when there is no such customer or account, the account was deleted, or the customer's
+ *   credit at Stripe may have been moved only halfway, and that cannot be settled
  */
 export async function relink(
   context: CommandContext,

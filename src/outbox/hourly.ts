@@ -31,8 +31,8 @@ export interface Hourly {
 
 /**
  * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the
- * operator. It also forgets which mailboxes were sent emails more than a day ago. It runs at once and then every hour, on every
- * server.
+ * operator. It also forgets which mailboxes were sent emails more than a day ago. It runs at once and then every hour, on
+ * every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {
   // The first examination comes after an hour, so that a server that keeps restarting does not read every row each

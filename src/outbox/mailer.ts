@@ -28,8 +28,8 @@ export interface MailerContext {
 const AFTER_OLDER_SECONDS = 60;
 
 /**
- * An email that waits looks again after at most this long, s: the one that it waits for may have been sent again by an operator,
- * or may have failed or been dropped.
+ * An email that waits looks again after at most this long, s: the one that it waits for may have been sent again by an
+ * operator, or may have failed or been dropped.
  */
 const LOOK_SECONDS = 15 * 60;
 
